@@ -1,0 +1,72 @@
+//! A server with every fault that a supervisor is for: it panics, aborts, exits, hangs and blocks on request.
+//!
+//! ```text
+//! cargo run --example faulty -- --port 1337
+//! curl http://127.0.0.1:1337/panic
+//! ```
+//!
+//! | path | what it does |
+//! |---|---|
+//! | `/pid` | answers with the worker's process ID |
+//! | `/panic` | panics: the client gets 500, the worker is replaced without losing anybody |
+//! | `/abort` | dies of SIGABRT: its other clients are cut off |
+//! | `/exit` | calls exit(7) |
+//! | `/hang?ms=N` | answers after N ms by a timer; the loop goes on |
+//! | `/block?ms=N` | sleeps N ms in the handler; the loop does not go on |
+//! | `/bytes?n=N` | answers with N octets |
+//! | `/boot` | from now on new workers exit before they listen, if `FAULTY_BOOT_FILE` names a file; again: no longer |
+
+use std::process::ExitCode;
+use std::time::Duration;
+use uringd::{Cluster, Reply, Request, Response, Status};
+
+fn main() -> ExitCode {
+    let outcome = Cluster::from_args().run(|_| {
+        if boot_file().is_some_and(|file| file.exists()) {
+            std::process::exit(9);
+        }
+        answer
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn answer(request: &Request<'_>) -> Reply {
+    let pid = || Response::text(format!("{}\n", std::process::id()));
+    match request.path() {
+        "/" | "/pid" => pid().into(),
+        "/panic" => panic!("asked to"),
+        "/abort" => std::process::abort(),
+        "/exit" => std::process::exit(7),
+        "/hang" => Reply::after(Duration::from_millis(number(request, "ms")), pid),
+        "/block" => {
+            std::thread::sleep(Duration::from_millis(number(request, "ms")));
+            pid().into()
+        }
+        "/bytes" => Response::text(vec![b'x'; number(request, "n") as usize]).into(),
+        "/boot" => {
+            toggle_boot_file();
+            pid().into()
+        }
+        _ => Status::NOT_FOUND.into(),
+    }
+}
+
+fn number(request: &Request<'_>, name: &str) -> u64 {
+    let pairs = request.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
+fn boot_file() -> Option<std::path::PathBuf> {
+    std::env::var_os("FAULTY_BOOT_FILE").map(Into::into)
+}
+
+fn toggle_boot_file() {
+    if let Some(file) = boot_file()
+        && std::fs::remove_file(&file).is_err()
+    {
+        let _ = std::fs::write(file, "");
+    }
+}

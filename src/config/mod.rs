@@ -1,0 +1,175 @@
+//! Configuration: `options` is what was typed (flags, environment), `Config` is what it means: checked, resolved,
+//! complete. Parsed once, in the master; workers get what they need of it in the `start` message and never parse.
+//!
+//! Neighbours: `cli` and `cluster` make one, `master` acts on it; `ipc::message` carries `WorkerSettings`.
+
+pub mod options;
+mod resolve;
+
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use options::Options;
+
+/// Descriptors a process needs besides its clients' connections: listeners, ring, channel, log, files in passing.
+/// `max_connections` plus this is what the soft RLIMIT_NOFILE must allow.
+pub const DESCRIPTOR_RESERVE: u64 = 64;
+
+/// Everything the master needs to know, with nothing left to check.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen, in the order given; never empty.
+    pub listen: Vec<Listen>,
+    /// Permission bits of Unix socket files.
+    pub unix_mode: u32,
+    /// How many workers are wanted at start; at least one.
+    pub workers: usize,
+    /// The length asked for each listener's accept queue.
+    pub backlog: u32,
+    /// The cores to pin to: slot `n` gets `cores[n % cores.len()]`; empty means unpinned.
+    pub cores: Vec<usize>,
+    /// Whom the workers become once the sockets are bound; `None` keeps the user uringd was started as.
+    pub user: Option<User>,
+    /// How long a draining worker may take before it is killed.
+    pub kill_timeout: Duration,
+    /// Unplanned restarts allowed within `restart_window`; one more is a giveup.
+    pub restart_limit: u32,
+    /// See `restart_limit`.
+    pub restart_window: Duration,
+    /// How long a worker may take from its start to its last `listening`.
+    pub boot_timeout: Duration,
+    /// Client connections per worker; at the limit accepting pauses.
+    pub max_connections: u32,
+    /// How long a request's head may take from its first byte (a new connection's: from accept).
+    pub header_timeout: Duration,
+    /// How long a connection may stay idle between requests.
+    pub keep_alive_timeout: Duration,
+    /// How long a client may take none of the bytes sent to it.
+    pub send_timeout: Duration,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The least severe level that is logged.
+    pub log_level: LogLevel,
+    /// Where the master writes its process ID.
+    pub pid_file: Option<PathBuf>,
+    /// What is allowed but worth a warning, one line each; logged at start.
+    pub warnings: Vec<String>,
+}
+
+/// One address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// `[::]:port` for both families, `0.0.0.0:port` where there is no IPv6: Node's `listen(port)`.
+    DualStack(u16),
+    /// One TCP address.
+    Tcp(SocketAddr),
+    /// A Unix stream socket at this path.
+    Unix(PathBuf),
+}
+
+/// A user and groups to switch to, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The name as given.
+    pub name: String,
+    /// User ID.
+    pub uid: u32,
+    /// Primary group ID.
+    pub gid: u32,
+    /// All supplementary group IDs (the user's own, or only the group given).
+    pub groups: Vec<u32>,
+}
+
+/// `--log-format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `--log-level`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// And what is worth a look.
+    Warn,
+    /// And what happened.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+    /// And everything.
+    Trace,
+}
+
+/// What a worker needs of the configuration; travels in the `start` message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerSettings {
+    /// See [`Config::user`].
+    pub user: Option<User>,
+    /// See [`Config::kill_timeout`].
+    pub kill_timeout: Duration,
+    /// See [`Config::max_connections`].
+    pub max_connections: u32,
+    /// See [`Config::header_timeout`].
+    pub header_timeout: Duration,
+    /// See [`Config::keep_alive_timeout`].
+    pub keep_alive_timeout: Duration,
+    /// See [`Config::send_timeout`].
+    pub send_timeout: Duration,
+    /// See [`Config::log_format`].
+    pub log_format: LogFormat,
+    /// See [`Config::log_level`].
+    pub log_level: LogLevel,
+}
+
+impl Config {
+    /// Checks and resolves what was typed: users, cores, addresses, limits.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for a value that cannot be used,
+    /// [`Error::TooFewDescriptors`](crate::Error::TooFewDescriptors) when the hard limit is too low.
+    pub fn resolve(options: &Options) -> Result<Config> {
+        resolve::resolve(options)
+    }
+
+    /// The core of a slot: its own while there are as many cores as workers, round robin beyond.
+    pub fn core_of(&self, slot: usize) -> Option<usize> {
+        (!self.cores.is_empty()).then(|| self.cores[slot % self.cores.len()])
+    }
+
+    /// The part that workers get.
+    pub fn worker_settings(&self) -> WorkerSettings {
+        WorkerSettings {
+            user: self.user.clone(),
+            kill_timeout: self.kill_timeout,
+            max_connections: self.max_connections,
+            header_timeout: self.header_timeout,
+            keep_alive_timeout: self.keep_alive_timeout,
+            send_timeout: self.send_timeout,
+            log_format: self.log_format,
+            log_level: self.log_level,
+        }
+    }
+}
+
+/// As a user would type it after `--listen`.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::DualStack(port) => write!(f, "[::]:{port}"),
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The events: what the master says happened, with Node's names (`cluster` and `child_process`) and four of ours.
+//! Each is one structured log line and one value for code.
+//!
+//! Neighbours: made by `master::lifecycle` and `master::event_loop`, given to `Cluster::on_event`.
+
+use serde::Serialize;
+use std::fmt;
+
+/// Identifies one worker process for as long as the master lives; never used twice (Node's `worker.id`).
+pub type WorkerId = u32;
+
+/// Which worker an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct WorkerRef {
+    /// The worker process.
+    pub id: WorkerId,
+    /// Its place in the pool, `0..workers`; a replacement has the slot of its predecessor.
+    pub slot: usize,
+    /// Its process ID; 0 when it could not be started.
+    pub pid: i32,
+}
+
+/// How a process ended. Absent (`None` in events) for a process that is not our child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExitStatus {
+    /// It called `exit` with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// Why a worker leaves or has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Cause {
+    /// Nobody asked for it: it crashed, was killed from outside or called exit.
+    Crash,
+    /// It asked for its own replacement (a panic, or SIGTERM to the worker).
+    Suicide,
+    /// A roll replaced it (SIGHUP).
+    Reload,
+    /// The pool was made smaller (SIGTTOU).
+    Scale,
+    /// The whole server stops.
+    Stop,
+    /// It did not listen within the boot timeout.
+    BootTimeout,
+    /// It did not finish within the kill timeout.
+    KillTimeout,
+    /// The kernel refused it a ring.
+    Ring,
+    /// It could not be started at all.
+    Spawn,
+}
+
+/// What happened. The variants are Node's event names; `Suicide`, `Giveup`, `Reload` and `Stalled` are ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Event {
+    /// The listening sockets are bound and the first worker is about to be started.
+    Setup {
+        /// The addresses, as bound.
+        addresses: Vec<String>,
+        /// How many workers are wanted.
+        workers: usize,
+    },
+    /// A worker process was started.
+    Fork(WorkerRef),
+    /// A worker runs and speaks.
+    Online(WorkerRef),
+    /// A worker listens on every address.
+    Listening(WorkerRef),
+    /// A worker sent a message of the program's own.
+    Message {
+        /// The sender.
+        worker: WorkerRef,
+        /// What it said.
+        #[serde(skip)]
+        message: String,
+    },
+    /// The channel to a worker is closed.
+    Disconnect(WorkerRef),
+    /// A worker process is gone.
+    Exit {
+        /// The worker.
+        worker: WorkerRef,
+        /// How it ended; `None` if it is not our child.
+        status: Option<ExitStatus>,
+        /// Why.
+        cause: Cause,
+        /// The master had to kill it because it outlasted the kill timeout.
+        forced: bool,
+    },
+    /// A worker process is gone and its channel is read to the end: nothing more will be heard of it.
+    Close(WorkerRef),
+    /// A worker could not be started, killed or reached.
+    Error {
+        /// The worker.
+        worker: WorkerRef,
+        /// What failed and why.
+        problem: String,
+    },
+    /// A worker asked to be replaced.
+    Suicide(WorkerRef),
+    /// Too many unplanned restarts: nobody is respawned until a window has passed.
+    Giveup {
+        /// Unplanned restarts that were allowed within the window.
+        limit: u32,
+        /// Workers still alive.
+        alive: usize,
+    },
+    /// A roll began, ended or failed.
+    Reload(Roll),
+    /// A worker's loop has not turned for too long.
+    Stalled(WorkerRef),
+}
+
+/// The stages of a roll (SIGHUP).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "stage", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Roll {
+    /// The first replacement is about to be started.
+    Started,
+    /// Every worker was replaced.
+    Done,
+    /// A replacement did not come up; its predecessor stays.
+    Failed {
+        /// The slot whose replacement failed.
+        slot: usize,
+    },
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitStatus::Code(code) => write!(f, "code {code}"),
+            ExitStatus::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The Date header field (RFC 9110 section 6.6.1), rendered once a second.
+//!
+//! Neighbours: `worker::clock` renders one when the second turns; `response` copies it into answers.
+
+use std::time::{Duration, SystemTime};
+
+/// One second as an IMF-fixdate.
+#[derive(Debug, Clone)]
+pub struct Date([u8; 29]);
+
+impl Date {
+    /// Renders `now`, and says for how long that stays true.
+    pub fn render(now: SystemTime) -> (Date, Duration) {
+        let mut text = [b' '; 29];
+        text.copy_from_slice(httpdate::fmt_http_date(now).as_bytes());
+        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let into_second = Duration::from_nanos(u64::from(since_epoch.subsec_nanos()));
+        (Date(text), Duration::from_secs(1) - into_second)
+    }
+
+    /// The text, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+    #[inline]
+    pub fn text(&self) -> &[u8; 29] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_and_what_is_left_of_it() {
+        let (date, left) = Date::render(SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_900));
+        assert_eq!(date.text(), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(left, Duration::from_millis(100));
+        let (_, left) = Date::render(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+        assert_eq!(left, Duration::from_secs(1));
+    }
+}

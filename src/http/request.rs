@@ -1,0 +1,167 @@
+//! A request as a handler sees it: borrowed from the receive buffer, nothing copied.
+//!
+//! Neighbours: made by `parse`, passed on by `exchange`.
+
+use std::net::SocketAddr;
+
+/// A request whose head is complete.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) target: &'a str,
+    pub(super) version: Version,
+    pub(super) headers: Headers<'a>,
+    pub(super) peer: Option<SocketAddr>,
+}
+
+/// A method that uringd knows (RFC 9110 section 9.3 and RFC 5789).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+}
+
+/// The protocol version (RFC 9112 section 2.3); other minor versions of 1 count as the nearest of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// The header fields, in the order received.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a>(pub(super) &'a [httparse::Header<'a>]);
+
+impl<'a> Request<'a> {
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The target as received (RFC 9112 section 3.2).
+    pub fn target(&self) -> &'a str {
+        self.target
+    }
+
+    /// The target's path, percent-encoding untouched; of an absolute-form target the path inside.
+    pub fn path(&self) -> &'a str {
+        let path_and_query = self.origin_form();
+        path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path)
+    }
+
+    /// What follows the first `?`, undecoded.
+    pub fn query(&self) -> Option<&'a str> {
+        self.origin_form().split_once('?').map(|(_, query)| query)
+    }
+
+    /// The version that the client speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The header fields.
+    pub fn headers(&self) -> Headers<'a> {
+        self.headers
+    }
+
+    /// The client's address; `None` on a Unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// RFC 9112 section 3.2.2: a server MUST accept the absolute-form.
+    fn origin_form(&self) -> &'a str {
+        let target = self.target;
+        if target.starts_with('/') {
+            return target;
+        }
+        match target.split_once("://") {
+            Some((_, rest)) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
+            None => target,
+        }
+    }
+}
+
+impl Method {
+    /// The name on the wire; methods are case-sensitive.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Connect => "CONNECT",
+            Method::Options => "OPTIONS",
+            Method::Trace => "TRACE",
+            Method::Patch => "PATCH",
+        }
+    }
+
+    #[inline]
+    pub(super) fn from_token(token: &str) -> Option<Method> {
+        Some(match token {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "DELETE" => Method::Delete,
+            "CONNECT" => Method::Connect,
+            "OPTIONS" => Method::Options,
+            "TRACE" => Method::Trace,
+            "PATCH" => Method::Patch,
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// The first field of this name (names are case-insensitive).
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All fields.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        self.0.iter().map(|header| (header.name, header.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_and_query_of_every_form() {
+        let table = [
+            ("/", "/", None),
+            ("/a/b?x=1?y", "/a/b", Some("x=1?y")),
+            ("/?", "/", Some("")),
+            ("http://example.org/a?b", "/a", Some("b")),
+            ("http://example.org", "/", None),
+            ("http://example.org?x", "", Some("x")),
+            ("*", "*", None),
+            ("/redirect?to=http://example.org/", "/redirect", Some("to=http://example.org/")),
+        ];
+        for (target, path, query) in table {
+            let request = Request {
+                method: Method::Get,
+                target,
+                version: Version::Http11,
+                headers: Headers(&[]),
+                peer: None,
+            };
+            assert_eq!((request.path(), request.query()), (path, query), "{target}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The channel between a master and a worker: Node's wire protocol, so that either end may be a Node process.
+//! Reading order: `message` (what is said), `frame` (JSON lines), `node` (the NODE_* words), `outbox` (what waits to
+//! be sent, and why), `received` (what a caller gets), `channel` (all of it on one socket).
+//!
+//! Neighbours: `sys::scm` moves the bytes and descriptors; `worker::control` and `master` hold a [`Channel`] each.
+
+pub mod channel;
+pub mod frame;
+pub mod message;
+pub mod node;
+mod outbox;
+pub mod received;
+
+pub use channel::Channel;
+pub use node::HandleKind;
+pub use received::Received;

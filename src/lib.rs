@@ -1,0 +1,36 @@
+//! One pinned worker process per core behind one listening socket, HTTP/1.1 straight off io_uring, and a master that
+//! never lets a bug or a reload cost a client a request.
+//!
+//! ```no_run
+//! use uringd::{Cluster, Request, Response};
+//!
+//! fn main() -> uringd::Result<()> {
+//!     Cluster::new()
+//!         .listen("0.0.0.0:1337")
+//!         .run(|worker| move |_: &Request<'_>| Response::text(format!("hello from {}", worker.id())))
+//! }
+//! ```
+//!
+//! The map, from the bottom up; a module imports only from those above it in this list:
+//! `error`, `event`, `sys` (system calls), `http` (no I/O in it), `ring` (io_uring), `config`, `ipc` (Node's channel),
+//! `handler`, `worker`, `master`, `cluster`. ARCHITECTURE.md in the repository has the picture.
+
+mod cli;
+mod cluster;
+pub mod config;
+mod error;
+mod event;
+mod handler;
+pub mod http;
+pub mod ipc;
+mod log;
+pub mod master;
+mod ring;
+mod sys;
+mod worker;
+
+pub use cluster::{Cluster, Role};
+pub use error::{Error, Result, RingRefusal};
+pub use event::{Cause, Event, ExitStatus, Roll, WorkerId, WorkerRef};
+pub use handler::{Handler, Later, Reply, Worker};
+pub use http::{Request, Response, Status};

@@ -1,0 +1,379 @@
+//! The master's loop: waits on signals, children, channels and time; turns each into an input of `lifecycle`; and
+//! performs what that decides. Nothing is decided here.
+//!
+//! Neighbours: `lifecycle` decides, `spawn` starts processes, `listeners` made the sockets, `report` logs.
+
+use super::lifecycle::{Action, Command, Input, Lifecycle, Limits, Outcome};
+use super::listeners::Bound;
+use super::report;
+use super::spawn::Spawner;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::event::{Event, ExitStatus, WorkerId, WorkerRef};
+use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
+use crate::ipc::{Channel, HandleKind, Received};
+use crate::sys::process::{Child, Ended};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the master listens to. SIGCHLD is not among them: a pidfd per child misses nobody, however many die at once.
+const SIGNALS: [Signal; 8] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
+/// See the module's comment.
+pub struct EventLoop {
+    config: Config,
+    bound: Vec<Bound>,
+    spawner: Spawner,
+    signals: SignalFd,
+    on_event: Box<dyn FnMut(&Event)>,
+    lifecycle: Lifecycle,
+    workers: BTreeMap<WorkerId, Process>,
+    inputs: VecDeque<Input>,
+    /// SIGTERMs and SIGINTs so far: the second one is in a hurry.
+    stops: u32,
+    ring_reported: bool,
+    outcome: Option<Outcome>,
+}
+
+/// A worker process, as far as it can be touched.
+struct Process {
+    slot: usize,
+    child: Child,
+    /// `None` once it is read to its end.
+    channel: Option<Channel>,
+    reaped: bool,
+}
+
+/// Something in the poll set.
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Child(WorkerId),
+    Channel(WorkerId),
+}
+
+/// From now on these signals wait to be read. Before there is a second thread.
+pub fn block_signals() -> Result<SignalFd> {
+    let set = SIGNALS.into_iter().collect::<SigSet>();
+    set.thread_block().map_err(|e| Error::io("block signals", e))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|e| Error::io("make a signalfd", e))
+}
+
+impl EventLoop {
+    pub fn new(
+        config: Config,
+        bound: Vec<Bound>,
+        spawner: Spawner,
+        signals: SignalFd,
+        on_event: Box<dyn FnMut(&Event)>,
+    ) -> EventLoop {
+        let limits = Limits {
+            kill_timeout: config.kill_timeout,
+            boot_timeout: config.boot_timeout,
+            restart_limit: config.restart_limit,
+            restart_window: config.restart_window,
+            listeners: bound.len(),
+        };
+        EventLoop {
+            lifecycle: Lifecycle::new(config.workers, limits),
+            config,
+            bound,
+            spawner,
+            signals,
+            on_event,
+            workers: BTreeMap::new(),
+            inputs: VecDeque::new(),
+            stops: 0,
+            ring_reported: false,
+            outcome: None,
+        }
+    }
+
+    /// Runs until the lifecycle has finished.
+    pub fn run(mut self) -> Result<()> {
+        let addresses = self.bound.iter().map(|bound| bound.address.clone()).collect();
+        self.emit(&Event::Setup { addresses, workers: self.config.workers });
+        loop {
+            self.inputs.push_back(Input::Tick);
+            self.decide();
+            match self.outcome.take() {
+                None => self.wait()?,
+                Some(Outcome::Stopped) => return Ok(()),
+                Some(Outcome::GaveUp) => return Err(Error::GaveUp),
+                Some(Outcome::Refused(cause)) => return Err(Error::Ring(cause)),
+            }
+        }
+    }
+
+    /// Every input is one step; what a step's actions bring about at once (a worker started or not) is the next.
+    fn decide(&mut self) {
+        let mut actions = Vec::new();
+        while let Some(input) = self.inputs.pop_front() {
+            self.lifecycle.step(input, Instant::now(), &mut actions);
+            for action in actions.drain(..) {
+                self.perform(action);
+            }
+        }
+        self.workers.retain(|_, worker| !worker.reaped);
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn { id, slot } => self.spawn(id, slot),
+            Action::Drain { id, stop } => self.tell(id, &ToWorker::Drain { stop }),
+            Action::Stay { id } => self.tell(id, &ToWorker::Stay),
+            Action::Kill { id } => self.kill(id),
+            Action::CloseListeners => self.bound.clear(),
+            Action::Emit(event) => self.emit(&event),
+            Action::Finish(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    fn spawn(&mut self, id: WorkerId, slot: usize) {
+        self.inputs.push_back(match self.spawner.start(slot) {
+            Ok((child, channel)) => {
+                let pid = child.pid;
+                self.workers.insert(id, Process { slot, child, channel: Some(channel), reaped: false });
+                Input::Spawned { id, pid }
+            }
+            Err(error) => Input::SpawnFailed { id, problem: format!("cannot be started: {error}") },
+        });
+    }
+
+    /// A worker that cannot be told is gone or going: its channel's end says so.
+    fn tell(&mut self, id: WorkerId, message: &ToWorker) {
+        if let Some(channel) = self.workers.get_mut(&id).and_then(|worker| worker.channel.as_mut())
+            && let Err(error) = channel.send_to_worker(message)
+        {
+            tracing::debug!(id, %error, "worker does not hear");
+        }
+    }
+
+    fn kill(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        match worker.child.signal(libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => {
+                self.inputs.push_back(Input::KillFailed { id, problem: format!("cannot be killed: {errno}") })
+            }
+        }
+    }
+
+    fn emit(&mut self, event: &Event) {
+        report::event(event, &self.config);
+        (self.on_event)(event);
+    }
+
+    // ---- waiting ----
+
+    fn wait(&mut self) -> Result<()> {
+        let (sources, mut fds) = self.poll_set();
+        match poll(&mut fds, self.patience()) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(()),
+            Err(errno) => return Err(Error::io("wait for events", errno)),
+        }
+        let ready: Vec<Source> = sources
+            .into_iter()
+            .zip(&fds)
+            .filter(|(_, fd)| fd.revents().is_some_and(|events| !events.is_empty()))
+            .map(|(source, _)| source)
+            .collect();
+        for source in ready {
+            match source {
+                Source::Signals => self.read_signals(),
+                Source::Channel(id) => {
+                    self.hear(id);
+                }
+                Source::Child(id) => self.reap(id),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_set(&self) -> (Vec<Source>, Vec<PollFd<'_>>) {
+        let mut sources = vec![Source::Signals];
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        for (id, worker) in &self.workers {
+            if let Some(channel) = &worker.channel {
+                let writable = if channel.wants_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
+                sources.push(Source::Channel(*id));
+                fds.push(PollFd::new(channel.as_fd(), PollFlags::POLLIN | writable));
+            }
+            sources.push(Source::Child(*id));
+            fds.push(PollFd::new(worker.child.as_fd(), PollFlags::POLLIN));
+        }
+        (sources, fds)
+    }
+
+    /// Rounded up: a turn that comes too early would find nothing due and come again.
+    fn patience(&self) -> PollTimeout {
+        let Some(deadline) = self.lifecycle.next_deadline() else { return PollTimeout::NONE };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128);
+        PollTimeout::try_from(ms as i32).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn read_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            match Signal::try_from(info.ssi_signo as i32) {
+                Ok(signal) => self.signalled(signal),
+                Err(errno) => tracing::warn!(%errno, signal = info.ssi_signo, "a signal without a name"),
+            }
+        }
+    }
+
+    fn signalled(&mut self, signal: Signal) {
+        let hurry = self.stops > 0;
+        let command = match signal {
+            Signal::SIGTERM | Signal::SIGINT if hurry => Command::StopNow,
+            Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => Command::Stop,
+            Signal::SIGHUP => Command::Roll,
+            Signal::SIGTTIN => Command::Grow,
+            Signal::SIGTTOU => Command::Shrink,
+            _ => return tracing::info!(%signal, "reserved: nothing to do yet"),
+        };
+        self.stops += u32::from(matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT));
+        tracing::info!(%signal, "signal");
+        self.inputs.push_back(Input::Command(command));
+    }
+
+    // ---- workers ----
+
+    /// Its last words are heard before its end is.
+    fn reap(&mut self, id: WorkerId) {
+        let Some(ended) = self.workers.get(&id).and_then(|worker| worker.child.reap()) else { return };
+        while self.workers.get(&id).is_some_and(|worker| worker.channel.is_some()) {
+            if !self.hear(id) {
+                break;
+            }
+        }
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.reaped = true;
+        }
+        let status = match ended {
+            Ended::Code(code) => Some(ExitStatus::Code(code)),
+            Ended::Signal(signal) => Some(ExitStatus::Signal(signal)),
+            Ended::Unknown => None,
+        };
+        self.inputs.push_back(Input::Exited { id, status });
+    }
+
+    /// Says whether there was anything to hear.
+    fn hear(&mut self, id: WorkerId) -> bool {
+        let Some(channel) = self.workers.get_mut(&id).and_then(|worker| worker.channel.as_mut()) else {
+            return false;
+        };
+        match channel.receive() {
+            Ok(all) => {
+                let heard = !all.is_empty();
+                all.into_iter().for_each(|one| self.received(id, one));
+                heard
+            }
+            Err(error) => {
+                self.broke_off(id, format!("its channel cannot be read: {error}"));
+                true
+            }
+        }
+    }
+
+    fn received(&mut self, id: WorkerId, one: Received) {
+        match ToMaster::read(&one) {
+            Ok(Some(message)) => return self.told(id, message),
+            Ok(None) => {}
+            Err(problem) => return self.trouble(id, problem),
+        }
+        match one {
+            Received::Closed => self.disconnected(id),
+            Received::Broken(error) => self.broke_off(id, format!("broke the protocol: {error}")),
+            Received::Plain(message) => {
+                let message = message.to_string();
+                self.emit(&Event::Message { worker: self.reference(id), message });
+            }
+            Received::HandleLost { .. } => self.trouble(id, "a listening socket did not reach it".into()),
+            // nothing here asks a worker for its connections yet
+            Received::Handle { .. } | Received::HandleMissing { .. } | Received::Control(_) => {}
+        }
+    }
+
+    fn told(&mut self, id: WorkerId, message: ToMaster) {
+        let input = match message {
+            ToMaster::Online { protocol, .. } if protocol != PROTOCOL_VERSION => {
+                let problem = format!("speaks protocol {protocol}, this master {PROTOCOL_VERSION}");
+                self.kill(id);
+                Input::Failed { id, problem }
+            }
+            ToMaster::Online { ring, .. } => {
+                self.greet(id, &ring);
+                Input::Online { id }
+            }
+            ToMaster::Refused { cause } => Input::Refused { id, cause },
+            ToMaster::Listening { listener } => Input::Listening { id, listener },
+            ToMaster::Failed { problem } => Input::Failed { id, problem },
+            ToMaster::Suicide => Input::Suicide { id },
+        };
+        self.inputs.push_back(input);
+    }
+
+    /// Sends the configuration and then each listener; the channel waits for one acknowledgement after the other.
+    fn greet(&mut self, id: WorkerId, ring: &RingReport) {
+        if !std::mem::replace(&mut self.ring_reported, true) {
+            report::ring(ring);
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(channel) = &mut worker.channel else { return };
+        let start = Start {
+            id,
+            slot: worker.slot,
+            core: self.config.core_of(worker.slot),
+            listeners: self.bound.iter().map(|bound| bound.address.clone()).collect(),
+            settings: self.config.worker_settings(),
+        };
+        let mut said = channel.send_to_worker(&ToWorker::Start(start));
+        for bound in &self.bound {
+            said = said.and_then(|()| {
+                channel.send_handle(HandleKind::Server, "server".into(), Arc::clone(&bound.socket))
+            });
+        }
+        if let Err(error) = said {
+            tracing::debug!(id, %error, "worker does not hear");
+        }
+    }
+
+    fn disconnected(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.channel = None;
+            self.inputs.push_back(Input::Disconnected { id });
+        }
+    }
+
+    fn broke_off(&mut self, id: WorkerId, problem: String) {
+        self.trouble(id, problem);
+        self.disconnected(id);
+    }
+
+    fn trouble(&mut self, id: WorkerId, problem: String) {
+        self.emit(&Event::Error { worker: self.reference(id), problem });
+    }
+
+    fn reference(&self, id: WorkerId) -> WorkerRef {
+        let (slot, pid) = self.workers.get(&id).map_or((0, 0), |worker| (worker.slot, worker.child.pid));
+        WorkerRef { id, slot, pid }
+    }
+}

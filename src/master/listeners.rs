@@ -1,0 +1,194 @@
+//! Binds the listening sockets, once, in the master; workers get them through their channels.
+//!
+//! Neighbours: `master` calls it before the first worker is started and closes what it gave on a stop.
+
+use crate::config::Listen;
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, TcpNoDelay};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, bind, getsockname,
+    listen, setsockopt, socket,
+};
+use nix::sys::stat::{Mode, umask};
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The sockets of a server that was killed stay bound for some 50 ms more (its rings are torn down asynchronously),
+/// so an address in use is worth a second look before it is reported.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
+const IN_USE_PAUSE: Duration = Duration::from_millis(25);
+
+/// A bound and listening socket.
+#[derive(Debug)]
+pub struct Bound {
+    /// Where, with the port that the kernel chose if none was asked for.
+    pub address: String,
+    /// Shared with the channels that are sending it.
+    pub socket: Arc<OwnedFd>,
+    /// Removed when this is dropped.
+    _file: Option<SocketFile>,
+}
+
+/// The file of a Unix socket, removed when we stop unless somebody has replaced it.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+/// Binds all of them, or none.
+///
+/// # Errors
+/// The first address that cannot be had, and why.
+pub fn bind_all(addresses: &[Listen], backlog: u32, unix_mode: u32) -> Result<Vec<Bound>> {
+    addresses.iter().map(|address| bind_patiently(address, backlog, unix_mode)).collect()
+}
+
+fn bind_patiently(address: &Listen, backlog: u32, unix_mode: u32) -> Result<Bound> {
+    let deadline = Instant::now() + IN_USE_PATIENCE;
+    loop {
+        match bind_one(address, backlog, unix_mode) {
+            Err(Errno::EADDRINUSE) if Instant::now() < deadline => std::thread::sleep(IN_USE_PAUSE),
+            other => return other.map_err(|errno| explain(address, errno)),
+        }
+    }
+}
+
+fn bind_one(address: &Listen, backlog: u32, unix_mode: u32) -> std::result::Result<Bound, Errno> {
+    match address {
+        Listen::DualStack(port) => bind_dual_stack(*port, backlog),
+        Listen::Tcp(address) => bind_tcp(*address, true, backlog),
+        Listen::Unix(path) => bind_unix(path, backlog, unix_mode),
+    }
+}
+
+/// As Node's `listen(port)`: `::` for both families, `0.0.0.0` where there is no IPv6.
+fn bind_dual_stack(port: u16, backlog: u32) -> std::result::Result<Bound, Errno> {
+    match bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), false, backlog) {
+        Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EINVAL) => {
+            bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), true, backlog)
+        }
+        other => other,
+    }
+}
+
+fn bind_tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> std::result::Result<Bound, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = stream_socket(family)?;
+    setsockopt(&socket, ReuseAddr, &true)?;
+    // accepted sockets inherit it: no segment of an answer waits for an acknowledgement
+    setsockopt(&socket, TcpNoDelay, &true)?;
+    if address.is_ipv6() {
+        setsockopt(&socket, Ipv6V6Only, &v6_only)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&socket, depth(backlog))?;
+    Ok(Bound { address: bound_address(&socket)?.to_string(), socket: Arc::new(socket), _file: None })
+}
+
+fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound, Errno> {
+    remove_stale(path)?;
+    let socket = stream_socket(AddressFamily::Unix)?;
+    // through the umask, so that there is no moment with other permissions
+    let before = umask(Mode::from_bits_truncate(0o777 & !mode));
+    let bound = bind(socket.as_raw_fd(), &UnixAddr::new(path)?);
+    umask(before);
+    bound?;
+    listen(&socket, depth(backlog))?;
+    let _file = Some(SocketFile { path: path.to_owned(), inode: inode(path)? });
+    Ok(Bound { address: format!("unix:{}", path.display()), socket: Arc::new(socket), _file })
+}
+
+/// A socket file on which nobody answers was left behind by a server that was killed.
+fn remove_stale(path: &Path) -> std::result::Result<(), Errno> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+        fs::remove_file(path).map_err(|e| errno(&e))?;
+    }
+    Ok(())
+}
+
+fn stream_socket(family: AddressFamily) -> std::result::Result<OwnedFd, Errno> {
+    let protocol = (family != AddressFamily::Unix).then_some(SockProtocol::Tcp);
+    socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, protocol)
+}
+
+fn depth(backlog: u32) -> Backlog {
+    i32::try_from(backlog).ok().and_then(|depth| Backlog::new(depth).ok()).unwrap_or(Backlog::MAXCONN)
+}
+
+fn bound_address(socket: &OwnedFd) -> std::result::Result<SocketAddr, Errno> {
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    let v4 = address.as_sockaddr_in().map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)));
+    let v6 = || address.as_sockaddr_in6().map(|a| SocketAddr::from(std::net::SocketAddrV6::from(*a)));
+    v4.or_else(v6).ok_or(Errno::EAFNOSUPPORT)
+}
+
+fn inode(path: &Path) -> std::result::Result<(u64, u64), Errno> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).map_err(|e| errno(&e))
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn explain(listen: &Listen, errno: Errno) -> Error {
+    let address = listen.to_string();
+    let is_tcp = !matches!(listen, Listen::Unix(_));
+    match errno {
+        Errno::EADDRINUSE => Error::AddressInUse { address },
+        Errno::EACCES if is_tcp => Error::PortForbidden { address, first_free: first_free_port() },
+        Errno::EADDRNOTAVAIL => Error::AddressUnavailable { address },
+        errno => Error::Listen { address, source: errno.into() },
+    }
+}
+
+fn first_free_port() -> u16 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if inode(&self.path) == Ok(self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_of_the_kernels_choice_is_named() {
+        let bound = bind_all(&[Listen::Tcp("127.0.0.1:0".parse().unwrap())], 16, 0o666).unwrap();
+        let address: SocketAddr = bound[0].address.parse().unwrap();
+        assert_ne!(address.port(), 0);
+        assert!(std::net::TcpStream::connect(address).is_ok());
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "left behind, as by a kill");
+        let first = bind_unix(&path, 16, 0o600).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(bind_unix(&path, 16, 0o600).unwrap_err(), Errno::EADDRINUSE);
+        drop(first);
+        assert!(!path.exists(), "removed on a stop");
+        fs::write(&path, "a file of somebody's").unwrap();
+        assert_eq!(bind_unix(&path, 16, 0o600).unwrap_err(), Errno::EADDRINUSE);
+        assert!(path.exists());
+    }
+}

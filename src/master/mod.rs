@@ -1,0 +1,63 @@
+//! The master: binds, starts workers, supervises them, and never serves a request. Reading order: `listeners` and
+//! `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
+//! performs), `report` (what it says), `pid_file`.
+//!
+//! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
+
+mod event_loop;
+pub mod lifecycle;
+mod listeners;
+mod pid_file;
+mod report;
+mod spawn;
+pub mod throttle;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::log;
+use crate::sys::process;
+use event_loop::EventLoop;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pid_file::PidFile;
+use spawn::Spawner;
+
+/// Runs this process as the master until it has stopped.
+///
+/// # Errors
+/// Why it could not run, or that it gave up.
+pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>) -> Result<()> {
+    log::init(config.log_format, config.log_level);
+    process::set_name("uringd-master");
+    process::set_title(&title());
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if cfg!(panic = "abort") {
+        tracing::warn!("built with panic=abort: a panic in a handler is a crash of its worker, not a 500");
+    }
+    raise_descriptor_limit();
+    let signals = event_loop::block_signals()?;
+    let spawner = Spawner::new()?;
+    let bound = listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?;
+    let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+    EventLoop::new(config, bound, spawner, signals, on_event).run()
+}
+
+/// Must be made before it is set: it is written over the arguments.
+fn title() -> String {
+    let arguments = std::env::args_os().skip(1).map(|argument| format!(" {}", argument.to_string_lossy()));
+    format!("uringd: master{}", arguments.collect::<String>())
+}
+
+/// The soft limit is for programs that use select(2); workers inherit what we have. `Config` has checked that the
+/// hard limit suffices.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        let error = Error::io("raise the soft limit of descriptors", errno);
+        tracing::warn!("{error}");
+    }
+}

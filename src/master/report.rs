@@ -1,0 +1,96 @@
+//! What the master says on stderr: each event one structured line, and what the first worker found the ring to be.
+//!
+//! Neighbours: called by `event_loop`; the values are `event`'s.
+
+use crate::config::Config;
+use crate::event::{Cause, Event, Roll, WorkerRef};
+use crate::ipc::message::RingReport;
+
+/// Logs an event.
+pub fn event(event: &Event, config: &Config) {
+    match event {
+        Event::Setup { addresses, workers } => {
+            tracing::info!(event = "setup", addresses = addresses.join(" "), workers, "starting workers");
+        }
+        Event::Fork(worker) => quietly("fork", worker, "worker started"),
+        Event::Online(worker) => quietly("online", worker, "worker online"),
+        Event::Listening(WorkerRef { id, slot, pid }) => {
+            let core = config.core_of(*slot).map_or_else(|| "any".to_owned(), |core| core.to_string());
+            tracing::info!(event = "listening", slot, pid, id, core, "worker listening");
+        }
+        Event::Message { worker: WorkerRef { id, slot, pid }, .. } => {
+            tracing::debug!(event = "message", slot, pid, id, "worker says");
+        }
+        Event::Disconnect(worker) => quietly("disconnect", worker, "channel closed"),
+        Event::Close(worker) => quietly("close", worker, "worker closed"),
+        Event::Exit { worker: WorkerRef { id, slot, pid }, status, cause, forced } => {
+            let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+            let cause = name(*cause);
+            if is_planned(event) {
+                tracing::info!(event = "exit", slot, pid, id, status, cause, forced, "worker gone");
+            } else {
+                tracing::warn!(event = "exit", slot, pid, id, status, cause, forced, "worker gone");
+            }
+        }
+        Event::Error { worker: WorkerRef { id, slot, pid }, problem } => {
+            tracing::error!(event = "error", slot, pid, id, problem, "worker in trouble");
+        }
+        Event::Suicide(WorkerRef { id, slot, pid }) => {
+            tracing::warn!(event = "suicide", slot, pid, id, "worker asks to be replaced");
+        }
+        Event::Giveup { limit, alive } => {
+            tracing::error!(
+                event = "giveup",
+                limit,
+                alive,
+                "too many restarts: nobody is respawned before the restart window has passed (SIGHUP ends this early)"
+            );
+        }
+        Event::Reload(Roll::Started) => {
+            tracing::info!(event = "reload", stage = "started", "replacing all workers")
+        }
+        Event::Reload(Roll::Done) => tracing::info!(event = "reload", stage = "done", "all workers replaced"),
+        Event::Reload(Roll::Failed { slot }) => {
+            tracing::error!(
+                event = "reload",
+                stage = "failed",
+                slot,
+                "the replacement did not come up: the others stay"
+            );
+        }
+        Event::Stalled(WorkerRef { id, slot, pid }) => {
+            tracing::error!(event = "stalled", slot, pid, id, "worker does not answer");
+        }
+    }
+}
+
+/// Says what the kernel offers; once.
+pub fn ring(ring: &RingReport) {
+    let missing = if ring.missing.is_empty() { "none".to_owned() } else { ring.missing.join(", ") };
+    tracing::info!(kernel = ring.kernel, using = ring.using.join(", "), missing, "io_uring");
+}
+
+fn quietly(event: &str, WorkerRef { id, slot, pid }: &WorkerRef, text: &str) {
+    tracing::debug!(event, slot, pid, id, "{text}");
+}
+
+fn is_planned(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Exit { forced: false, cause: Cause::Reload | Cause::Scale | Cause::Stop | Cause::Suicide, .. }
+    )
+}
+
+fn name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Crash => "crash",
+        Cause::Suicide => "suicide",
+        Cause::Reload => "reload",
+        Cause::Scale => "scale",
+        Cause::Stop => "stop",
+        Cause::BootTimeout => "boot-timeout",
+        Cause::KillTimeout => "kill-timeout",
+        Cause::Ring => "ring",
+        Cause::Spawn => "spawn",
+    }
+}

@@ -1,0 +1,329 @@
+//! The ring: unsafe island 2, and the only folder that names io_uring. It owns every buffer that is in flight, so
+//! that its users can be safe code: receive buffers (`buffers`), answers (`outbox`), single sends and the addresses
+//! that accepts write.
+//!
+//! `setup` makes it, `op` is its vocabulary, `token` tells completions apart. Neighbour above: `worker`, which sees
+//! `Op` and `Completion` only; another driver could stand here.
+
+mod buffers;
+mod op;
+mod outbox;
+mod setup;
+mod token;
+
+pub use buffers::{Buffers, Lease};
+pub use op::{Completion, Op, Received};
+pub use outbox::{Outbox, Span};
+pub use setup::{Features, kernel_release};
+pub use token::Token;
+
+use crate::error::RingRefusal;
+use bytes::Bytes;
+use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use nix::errno::Errno;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+use token::Kind;
+
+/// Completions copied out of the queue at a time.
+const BATCH: usize = 64;
+
+/// One worker's ring. Make it in the process and thread that use it.
+///
+/// Receive pool and outbox are public fields so that a worker can read from the one while it writes to the other.
+///
+/// Nothing here is freed when a ring is dropped: the kernel cancels what is in flight only after the ring's
+/// descriptor is closed and at its own pace, and would write into freed memory. A worker has one ring for life.
+pub struct Ring {
+    /// Received bytes.
+    pub buffers: ManuallyDrop<Buffers>,
+    /// Answers on their way out.
+    pub outbox: ManuallyDrop<Outbox>,
+    /// Bytes of `Op::Send` in flight, by slot: one a connection.
+    sends: ManuallyDrop<HashMap<u32, Bytes>>,
+    /// Where accepts write the client's address, by listener: one in flight each.
+    #[expect(clippy::vec_box, reason = "the kernel writes into them while the vector may grow")]
+    addresses: ManuallyDrop<Vec<Box<AcceptAddress>>>,
+    /// Copied out of the completion queue and not handed over yet.
+    completed: VecDeque<cqueue::Entry>,
+    features: Features,
+    ring: IoUring,
+}
+
+/// Written by the kernel while an accept is in flight; boxed, so that it does not move.
+struct AcceptAddress {
+    storage: libc::sockaddr_storage,
+    len: libc::socklen_t,
+}
+
+impl Ring {
+    /// Sets up a ring with `slots` direct descriptors.
+    ///
+    /// # Errors
+    /// The cause that the user can act on.
+    pub fn new(slots: u32) -> Result<Ring, RingRefusal> {
+        let (ring, features) = setup::build()?;
+        let buffers = Buffers::register(&ring).map_err(|e| failed("registering receive buffers", &e))?;
+        let mut ring = Ring {
+            buffers: ManuallyDrop::new(buffers),
+            outbox: ManuallyDrop::default(),
+            sends: ManuallyDrop::default(),
+            addresses: ManuallyDrop::default(),
+            completed: VecDeque::with_capacity(BATCH),
+            features,
+            ring,
+        };
+        if slots > 0 {
+            ring.register_slots(slots)?;
+        }
+        Ok(ring)
+    }
+
+    /// Registers the table of direct descriptors; once, before any connection.
+    ///
+    /// # Errors
+    /// When the kernel refuses a table of that size.
+    pub fn register_slots(&mut self, slots: u32) -> Result<(), RingRefusal> {
+        self.ring
+            .submitter()
+            .register_files_sparse(slots)
+            .map_err(|e| failed("registering direct descriptors", &e))
+    }
+
+    /// What this kernel's ring can do.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// Queues one operation; it starts at the next [`Ring::turn`] (or before, when the queue is full).
+    pub fn push(&mut self, token: Token, op: Op<'_>) {
+        let entry = self.entry(token, op);
+        self.push_entry(&entry);
+    }
+
+    /// One turn: shows the kernel the returned buffers, sends each span of the outbox, submits all that was queued
+    /// and waits for a completion or until `timeout` has passed. Afterwards [`Ring::next`] gives the completions.
+    ///
+    /// A send out of the outbox is over when this returns: MSG_DONTWAIT forbids the kernel to keep it, MSG_WAITALL
+    /// makes it say so if it was cut short, and a whole one is silent.
+    ///
+    /// # Errors
+    /// Those of io_uring_enter(2) that mean the ring is unusable.
+    pub fn turn(&mut self, sends: &mut Vec<(Token, Span)>, timeout: Duration) -> io::Result<()> {
+        debug_assert!(self.completed.is_empty(), "completions are handled before the next turn");
+        self.buffers.publish();
+        for (token, span) in sends.drain(..) {
+            let entry = self.send_batch(token, span);
+            self.push_entry(&entry);
+        }
+        let timespec = Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos());
+        let arguments = SubmitArgs::new().timespec(&timespec);
+        tolerate(self.ring.submitter().submit_with_args(1, &arguments))?;
+        // an interrupted or partial submit leaves entries that point into the outbox: they must go before it is
+        // swapped
+        while !self.ring.submission().is_empty() {
+            tolerate(self.ring.submit())?;
+        }
+        self.outbox.swap();
+        Ok(())
+    }
+
+    /// The next completion of this turn; `None` when all have been handed over, those that the kernel had to keep
+    /// aside (a full completion queue) included.
+    pub fn next(&mut self) -> Option<Completion> {
+        loop {
+            let Some(entry) = self.completed.pop_front() else {
+                self.fetch();
+                if self.completed.is_empty() {
+                    return None;
+                }
+                continue;
+            };
+            if let Some(completion) = self.completion(&entry) {
+                return Some(completion);
+            }
+        }
+    }
+
+    /// Puts an ordinary socket into a free slot; the descriptor can be closed afterwards.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn install(&mut self, slot: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring.submitter().register_files_update(slot, &[socket.as_raw_fd()]).map(|_| ())
+    }
+
+    fn fetch(&mut self) {
+        if self.ring.submission().cq_overflow() && self.ring.completion().is_empty() {
+            // GETEVENTS without waiting moves what was kept aside into the queue
+            let _ = self.ring.submitter().submit_with_args(0, &SubmitArgs::new());
+        }
+        self.completed.extend(self.ring.completion().take(BATCH));
+    }
+
+    fn push_entry(&mut self, entry: &squeue::Entry) {
+        // SAFETY: everything an entry points to is owned by `self` (outbox until the swap that follows its submit,
+        // `sends` and `addresses` until their completion) or is a descriptor that the caller keeps open until the
+        // submit (see `Op`).
+        while unsafe { self.ring.submission().push(entry) }.is_err() {
+            self.ring
+                .submit()
+                .or_else(|e| if retry(&e) { Ok(0) } else { Err(e) })
+                .expect("io_uring_enter on a full queue");
+        }
+    }
+
+    fn send_batch(&self, token: Token, span: Span) -> squeue::Entry {
+        let bytes = self.outbox.current(span);
+        opcode::Send::new(Fixed(token.slot), bytes.as_ptr(), span.len)
+            .flags(libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(token.pack(Kind::SendBatch))
+    }
+
+    fn entry(&mut self, token: Token, op: Op<'_>) -> squeue::Entry {
+        let socket = Fixed(token.slot);
+        let (kind, entry) = match op {
+            Op::Accept { from, listener, into } => {
+                let accept_token = Token::new(listener, 0);
+                return self
+                    .accept(from.as_raw_fd(), listener as usize, into)
+                    .user_data(accept_token.pack(Kind::Accept));
+            }
+            Op::Receive => (Kind::Receive, opcode::RecvMulti::new(socket, self.buffers.group()).build()),
+            Op::Send(bytes) => {
+                let entry =
+                    opcode::Send::new(socket, bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+                        .flags(libc::MSG_NOSIGNAL)
+                        .build();
+                let before = self.sends.insert(token.slot, bytes);
+                assert!(before.is_none(), "one send in flight per connection");
+                (Kind::Send, entry)
+            }
+            Op::Shutdown => (Kind::Shutdown, opcode::Shutdown::new(socket, libc::SHUT_WR).build()),
+            Op::Close => (Kind::Close, opcode::Close::new(socket).build()),
+            Op::Install => (Kind::Install, opcode::FixedFdInstall::new(socket, 0).build()),
+            Op::Watch(source) => {
+                (Kind::Watch, opcode::PollAdd::new(Fd(source.as_raw_fd()), libc::POLLIN as u32).build())
+            }
+            Op::CancelAccept => return cancel(token, Kind::Accept),
+            Op::CancelReceive => return cancel(token, Kind::Receive),
+            Op::CancelSend => return cancel(token, Kind::Send),
+        };
+        entry.user_data(token.pack(kind))
+    }
+
+    /// SOCK_NONBLOCK so that a socket that travels to another process does not block it there; close-on-exec does
+    /// not exist for direct descriptors.
+    fn accept(&mut self, listener: RawFd, number: usize, into: u32) -> squeue::Entry {
+        while self.addresses.len() <= number {
+            self.addresses.push(Box::new(AcceptAddress::empty()));
+        }
+        let address = &mut *self.addresses[number];
+        address.len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        let slot =
+            DestinationSlot::try_from_slot_target(into).expect("slots are far below the kernel's bound");
+        opcode::Accept::new(Fd(listener), (&raw mut address.storage).cast(), &raw mut address.len)
+            .file_index(Some(slot))
+            .flags(libc::SOCK_NONBLOCK)
+            .build()
+    }
+
+    fn completion(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let (kind, token) = Token::unpack(entry.user_data())?;
+        let result = errno_or_count(entry.result());
+        Some(match kind {
+            Kind::Receive => Completion::Received {
+                token,
+                what: self.received(entry, result),
+                armed: cqueue::more(entry.flags()),
+            },
+            Kind::SendBatch => Completion::CutShort { token, sent: result },
+            Kind::Accept => {
+                let listener = token.slot;
+                let result = result.map(|_| self.addresses[listener as usize].get());
+                Completion::Accepted { listener, result }
+            }
+            Kind::Send => {
+                let bytes = self.sends.remove(&token.slot).expect("a send completes once");
+                Completion::Sent { token, bytes, sent: result }
+            }
+            Kind::Shutdown => Completion::ShutDown { token },
+            Kind::Close => Completion::Closed { token },
+            Kind::Install => Completion::Installed {
+                token,
+                // SAFETY: the kernel has just made this descriptor for us and told nobody else.
+                result: result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+            },
+            Kind::Watch => Completion::Watched { token },
+            // a cancel that found nothing: its target's own completion is what counts
+            Kind::Cancel => return None,
+        })
+    }
+
+    fn received(&self, entry: &cqueue::Entry, result: Result<usize, Errno>) -> Received {
+        match (result, cqueue::buffer_select(entry.flags())) {
+            (Ok(len), Some(id)) if len > 0 => Received::Data(self.buffers.lease(id, len as u32)),
+            (Ok(_), _) => Received::End,
+            (Err(Errno::ENOBUFS), _) => Received::PoolEmpty,
+            (Err(Errno::ECANCELED), _) => Received::Cancelled,
+            (Err(errno), _) => Received::Failed(errno),
+        }
+    }
+}
+
+impl AcceptAddress {
+    fn empty() -> AcceptAddress {
+        // SAFETY: all-zero is a valid sockaddr_storage.
+        AcceptAddress { storage: unsafe { std::mem::zeroed() }, len: 0 }
+    }
+
+    fn get(&self) -> Option<SocketAddr> {
+        use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+        // SAFETY: the accept has completed: the kernel wrote `len` octets of `storage` and is done with both.
+        let address = unsafe { SockaddrStorage::from_raw((&raw const self.storage).cast(), Some(self.len)) }?;
+        let v4 = address.as_sockaddr_in().map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddr::from(std::net::SocketAddrV6::from(*a))))
+    }
+}
+
+/// Success is silent: the target's completion tells what is to be known.
+fn cancel(target: Token, kind: Kind) -> squeue::Entry {
+    opcode::AsyncCancel::new(target.pack(kind))
+        .build()
+        .flags(squeue::Flags::SKIP_SUCCESS)
+        .user_data(target.pack(Kind::Cancel))
+}
+
+fn errno_or_count(result: i32) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| Errno::from_raw(-result))
+}
+
+/// Errors of io_uring_enter that mean "nothing yet" or "again".
+fn retry(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
+}
+
+fn tolerate(result: io::Result<usize>) -> io::Result<()> {
+    match result {
+        Err(error) if !retry(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn failed(doing: &str, error: &io::Error) -> RingRefusal {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK)
+                .map_or(0, |l| l.0);
+            RingRefusal::MemoryLock { limit }
+        }
+        _ => RingRefusal::Other { problem: format!("{doing}: {error}") },
+    }
+}

@@ -1,0 +1,108 @@
+//! Where answers are written: one buffer a turn, in which each connection has one contiguous span. Two take turns,
+//! because a send that came up short is heard of after the submit, when the next answers are already being written.
+//!
+//! Neighbours: filled by the worker through `http::exchange`; `Ring::turn` sends from it and swaps it.
+
+/// Octets of one turn's output that stay allocated; a larger turn's buffer is given back to the allocator.
+const KEPT: usize = 1 << 20;
+
+/// A stretch of one turn's output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First octet.
+    pub start: u32,
+    /// Octets.
+    pub len: u32,
+}
+
+/// This turn's output and the one before.
+#[derive(Default)]
+pub struct Outbox {
+    current: Vec<u8>,
+    previous: Vec<u8>,
+}
+
+impl Outbox {
+    /// Where to append now. What a connection appends becomes its span with [`Outbox::span_since`].
+    #[inline]
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.current
+    }
+
+    /// Makes `span` end the buffer, so that more can be appended to it; copies it if something follows it. Gives its
+    /// start, which is the end of the buffer for an empty one.
+    #[inline]
+    pub fn reopen(&mut self, span: Span) -> u32 {
+        if span.len == 0 {
+            return self.current.len() as u32;
+        }
+        let end = (span.start + span.len) as usize;
+        if end == self.current.len() {
+            return span.start;
+        }
+        let start = self.current.len() as u32;
+        self.current.extend_from_within(span.start as usize..end);
+        start
+    }
+
+    /// Everything from `start` to the end.
+    #[inline]
+    pub fn span_since(&self, start: u32) -> Span {
+        Span { start, len: self.current.len() as u32 - start }
+    }
+
+    /// Takes back what was appended from `start` on.
+    pub fn take_back(&mut self, start: u32) {
+        self.current.truncate(start as usize);
+    }
+
+    /// This turn's octets.
+    pub fn current(&self, span: Span) -> &[u8] {
+        &self.current[span.start as usize..][..span.len as usize]
+    }
+
+    /// The last turn's octets.
+    pub fn previous(&self, span: Span) -> &[u8] {
+        &self.previous[span.start as usize..][..span.len as usize]
+    }
+
+    /// Only `Ring::turn` calls this, once every completion of the sends out of `previous` has been handed over.
+    pub(super) fn swap(&mut self) {
+        std::mem::swap(&mut self.current, &mut self.previous);
+        if self.current.capacity() > KEPT {
+            self.current = Vec::new();
+        }
+        self.current.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reopened_span_stays_contiguous() {
+        let mut outbox = Outbox::default();
+        outbox.buffer().extend_from_slice(b"aa");
+        let a = outbox.span_since(0);
+        outbox.buffer().extend_from_slice(b"bb");
+        let b = outbox.span_since(2);
+        let start = outbox.reopen(a);
+        outbox.buffer().extend_from_slice(b"AA");
+        assert_eq!(outbox.current(outbox.span_since(start)), b"aaAA");
+        assert_eq!(outbox.current(b), b"bb");
+        let start = outbox.reopen(outbox.span_since(start));
+        assert_eq!((start, outbox.buffer().len()), (4, 8), "the last span is extended in place");
+    }
+
+    #[test]
+    fn the_last_turn_stays_readable_for_one_turn() {
+        let mut outbox = Outbox::default();
+        outbox.buffer().extend_from_slice(b"one");
+        let one = outbox.span_since(0);
+        outbox.swap();
+        outbox.buffer().extend_from_slice(b"two");
+        assert_eq!(outbox.previous(one), b"one");
+        assert_eq!(outbox.current(outbox.span_since(0)), b"two");
+    }
+}

@@ -1,0 +1,10 @@
+//! Unsafe island: what neither std nor nix wraps safely, one family of system calls a file. Everything that leaves
+//! this folder is safe to call with any arguments.
+//!
+//! Neighbours: `ipc::channel` passes descriptors with `scm`; `master` and `worker` use the rest. This folder imports
+//! nothing of ours.
+
+pub(crate) mod process;
+pub(crate) mod scm;
+pub(crate) mod signal;
+pub(crate) mod socket;

@@ -1,0 +1,40 @@
+//! Sockets: accepting with the peer's address, and what nix says with raw descriptors.
+//!
+//! Neighbours: `worker::listeners` accepts with it, `worker::control` asks for peers.
+
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, SockaddrLike, SockaddrStorage};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Takes one waiting connection: non-blocking, close-on-exec.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, Option<SocketAddr>), Errno> {
+    // SAFETY: all-zero is a valid sockaddr_storage.
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: `storage` and `len` are ours, writable and as large as they say, for the duration of the call.
+    let fd = unsafe { libc::accept4(listener.as_raw_fd(), (&raw mut storage).cast(), &raw mut len, flags) };
+    let fd = Errno::result(fd)?;
+    // SAFETY: the kernel has just made this descriptor for us and told nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: the kernel wrote an address of `len` octets.
+    let address = unsafe { SockaddrStorage::from_raw((&raw const storage).cast(), Some(len)) };
+    Ok((socket, address.as_ref().and_then(internet_address)))
+}
+
+/// The client's address; `None` for a Unix socket.
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let address: SockaddrStorage = nix::sys::socket::getpeername(socket.as_raw_fd()).ok()?;
+    internet_address(&address)
+}
+
+/// Stops a listening socket for every process that holds a copy: clients are refused from now on.
+pub(crate) fn stop_listening(socket: BorrowedFd<'_>) {
+    let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), Shutdown::Both);
+}
+
+fn internet_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|a| SocketAddrV4::from(*a).into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddrV6::from(*a).into()))
+}

@@ -1,0 +1,61 @@
+//! The loop's clock: read once a turn, so that everything in a turn happens at the same time.
+//!
+//! Neighbours: `event_loop` advances it; `timers` and answers read it.
+
+use crate::http::Date;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Milliseconds since the worker's loop was made.
+pub type Millis = u64;
+
+/// See the module's comment.
+pub struct Clock {
+    start: Instant,
+    now: Millis,
+    date: Date,
+    date_until: Millis,
+}
+
+impl Clock {
+    pub fn new() -> Clock {
+        let mut clock =
+            Clock { start: Instant::now(), now: 0, date: Date::render(SystemTime::now()).0, date_until: 0 };
+        clock.render_date();
+        clock
+    }
+
+    /// Reads the monotonic clock; the wall clock only when its second has passed, so that steps of the wall clock
+    /// move no timer and are seen within a second.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.now = self.start.elapsed().as_millis() as Millis;
+        if self.now >= self.date_until {
+            self.render_date();
+        }
+    }
+
+    #[inline]
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    #[inline]
+    pub fn date(&self) -> &Date {
+        &self.date
+    }
+
+    pub fn after(&self, time: Duration) -> Millis {
+        self.now.saturating_add(millis(time))
+    }
+
+    fn render_date(&mut self) {
+        let (date, left) = Date::render(SystemTime::now());
+        self.date = date;
+        self.date_until = self.now + millis(left);
+    }
+}
+
+/// Rounded up, so that a timer never fires early.
+pub fn millis(time: Duration) -> Millis {
+    Millis::try_from(time.as_micros().div_ceil(1000)).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,207 @@
+//! What reaches a worker from outside its sockets: the master's messages, SIGTERM, and the master's death. Turns all
+//! of it into orders for the loop, and says to the master what the loop has to say.
+//!
+//! Neighbours: `event_loop` obeys; `ipc::channel` carries; `sys::signal` catches SIGTERM.
+
+use crate::ipc::message::{ToMaster, ToWorker, Travelling};
+use crate::ipc::{Channel, HandleKind, Received};
+use crate::sys::{process, signal, socket};
+use nix::sys::eventfd::EventFd;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// What the loop is to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Accept from this socket.
+    Listen(OwnedFd),
+    /// Serve this client.
+    Adopt { socket: OwnedFd, travelling: Travelling },
+    /// Accept no more, finish, exit.
+    Drain { stop: bool },
+    /// Give every connection to the master.
+    Release,
+}
+
+/// Who started this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Master {
+    /// A uringd master with this process ID: it answers every suicide.
+    Uringd { pid: i32 },
+    /// Another, such as Node: it never answers, so a suicide drains at once.
+    Foreign { pid: i32 },
+}
+
+/// See the module's comment.
+pub struct Control {
+    channel: Channel,
+    wake: EventFd,
+    master: Master,
+    kill_timeout: Duration,
+    orders: VecDeque<Order>,
+    /// The master has gone: nothing more is heard from it or said to it.
+    orphaned: bool,
+    /// A suicide was sent and not yet answered.
+    suicide_sent: bool,
+}
+
+impl Master {
+    pub fn pid(self) -> i32 {
+        match self {
+            Master::Uringd { pid } | Master::Foreign { pid } => pid,
+        }
+    }
+}
+
+impl Control {
+    /// `heard` is what was read of the channel already and not acted on.
+    pub fn new(
+        channel: Channel,
+        wake: EventFd,
+        master: Master,
+        kill_timeout: Duration,
+        heard: Vec<Received>,
+    ) -> Control {
+        let mut control = Control {
+            channel,
+            wake,
+            master,
+            kill_timeout,
+            orders: VecDeque::new(),
+            orphaned: false,
+            suicide_sent: false,
+        };
+        heard.into_iter().for_each(|one| control.received(one));
+        control
+    }
+
+    pub fn next_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    pub fn channel_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// The master still speaks.
+    pub fn is_open(&self) -> bool {
+        !self.orphaned
+    }
+
+    /// Everything said has left this process, and every socket given away has arrived.
+    pub fn is_idle(&self) -> bool {
+        self.orphaned || self.channel.is_idle()
+    }
+
+    /// Reads what the master has said.
+    pub fn hear(&mut self) {
+        match self.channel.receive() {
+            Ok(all) => all.into_iter().for_each(|one| self.received(one)),
+            Err(error) => tracing::warn!(%error, "the channel to the master cannot be read"),
+        }
+    }
+
+    fn received(&mut self, one: Received) {
+        match one {
+            Received::Handle { kind: HandleKind::Server, fd, .. } => self.orders.push_back(Order::Listen(fd)),
+            Received::Handle { kind: HandleKind::Socket | HandleKind::Native, fd, message, .. } => {
+                // a Node master says nothing that we could read as the connection's story
+                let travelling = serde_json::from_value(message)
+                    .unwrap_or_else(|_| Travelling { peer: socket::peer(fd.as_fd()), unread: Vec::new() });
+                self.orders.push_back(Order::Adopt { socket: fd, travelling });
+            }
+            Received::Handle { kind, .. } => {
+                tracing::warn!(?kind, "the master sent a handle that is of no use here")
+            }
+            Received::HandleMissing { .. } => {
+                tracing::warn!("a socket from the master did not arrive: out of descriptors");
+            }
+            Received::HandleLost { .. } => {
+                tracing::warn!("the master did not take a connection; it is closed")
+            }
+            Received::Closed => self.orphan(),
+            Received::Broken(error) => {
+                tracing::error!(%error, "the master broke the protocol");
+                self.orphan();
+            }
+            Received::Control(_) | Received::Plain(_) => match ToWorker::read(&one) {
+                Ok(Some(message)) => self.told(message),
+                Ok(None) => {}
+                Err(problem) => tracing::warn!(problem, "the master said something strange"),
+            },
+        }
+    }
+
+    fn told(&mut self, message: ToWorker) {
+        match message {
+            ToWorker::Drain { stop } => self.orders.push_back(Order::Drain { stop }),
+            ToWorker::Stay => self.suicide_sent = false,
+            ToWorker::Release => self.orders.push_back(Order::Release),
+            ToWorker::Start(_) => tracing::warn!("the master said start twice"),
+        }
+    }
+
+    /// SIGTERM arrived: this worker's suicide, unless the master has died (then it is the parent-death signal).
+    pub fn woken(&mut self) {
+        let _ = self.wake.read();
+        if signal::take_terminated() {
+            if process::parent() == self.master.pid() { self.suicide() } else { self.orphan() }
+        }
+    }
+
+    /// Asks to be replaced; once until it is answered.
+    pub fn suicide(&mut self) {
+        if self.orphaned || std::mem::replace(&mut self.suicide_sent, true) {
+            return;
+        }
+        self.say(&ToMaster::Suicide);
+        if matches!(self.master, Master::Foreign { .. }) {
+            self.orders.push_back(Order::Drain { stop: false });
+        }
+    }
+
+    /// The orphan policy, whole: accept no more, for nobody; finish what is in flight; be gone within the kill
+    /// timeout, whatever a handler does.
+    fn orphan(&mut self) {
+        if std::mem::replace(&mut self.orphaned, true) {
+            return;
+        }
+        tracing::warn!("the master is gone: finishing");
+        signal::die_after(self.kill_timeout);
+        self.orders.push_back(Order::Drain { stop: matches!(self.master, Master::Uringd { .. }) });
+    }
+
+    pub fn listening(&mut self, listener: usize) {
+        self.say(&ToMaster::Listening { listener });
+    }
+
+    /// Hands a connection to the master.
+    pub fn give_away(&mut self, socket: OwnedFd, travelling: &Travelling) {
+        let story = serde_json::to_value(travelling).expect("plain data");
+        if let Err(error) = self.channel.send_handle(HandleKind::Socket, story, socket) {
+            tracing::warn!(%error, "a released connection could not be handed over and is closed");
+        }
+    }
+
+    pub fn flush(&mut self) {
+        if self.channel.wants_write() {
+            let _ = self.channel.flush(); // a broken channel is heard as its end
+        }
+    }
+
+    /// The last words are out.
+    pub fn finish(mut self) {
+        self.flush();
+    }
+
+    fn say(&mut self, message: &ToMaster) {
+        if let Err(error) = self.channel.send_to_master(message) {
+            tracing::debug!(%error, "the master does not hear");
+        }
+    }
+}

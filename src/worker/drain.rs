@@ -1,0 +1,65 @@
+//! When a draining worker does what: idle connections may still bring a request until shortly before the kill
+//! timeout; then our side is shut, and those that do not close by themselves are closed. What is in flight then is
+//! the master's to cut.
+//!
+//! Neighbours: `event_loop` asks it every turn; the kill timer itself runs in `master::lifecycle`.
+
+use super::clock::Millis;
+
+/// How long before the kill timeout idle connections are half-closed.
+const HALF_CLOSE_BEFORE_MS: Millis = 1_000;
+
+/// See the module's comment.
+#[derive(Debug)]
+pub struct Drain {
+    /// The whole server stops: the listening sockets are shut down for everybody.
+    pub stop: bool,
+    half_close_at: Option<Millis>,
+    close_at: Option<Millis>,
+}
+
+impl Drain {
+    pub fn new(now: Millis, kill_timeout: Millis, stop: bool) -> Drain {
+        // with a kill timeout that leaves no such second, half of it
+        let left = HALF_CLOSE_BEFORE_MS.min(kill_timeout / 2);
+        let half_close_at = now + kill_timeout - left;
+        Drain { stop, half_close_at: Some(half_close_at), close_at: Some(half_close_at + left / 2) }
+    }
+
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.half_close_at.or(self.close_at)
+    }
+
+    /// Both have happened.
+    pub fn is_over(&self) -> bool {
+        self.close_at.is_none()
+    }
+
+    /// True once, when it is time.
+    pub fn takes_half_close(&mut self, now: Millis) -> bool {
+        self.half_close_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// True once, when it is time.
+    pub fn takes_close(&mut self, now: Millis) -> bool {
+        self.close_at.take_if(|at| *at <= now).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_connections_are_half_closed_and_closed_in_time() {
+        for (kill_timeout, half_close, close) in [(5_000, 4_000, 4_500), (1_000, 500, 750), (0, 0, 0)] {
+            let mut drain = Drain::new(100, kill_timeout, false);
+            assert_eq!(drain.next_deadline(), Some(100 + half_close));
+            assert!(half_close == 0 || !drain.takes_half_close(100 + half_close - 1));
+            assert!(drain.takes_half_close(100 + half_close) && !drain.takes_half_close(100 + half_close));
+            assert_eq!(drain.next_deadline(), Some(100 + close));
+            assert!(drain.takes_close(100 + close) && !drain.takes_close(100 + close));
+            assert_eq!(drain.next_deadline(), None);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The listening sockets and the accept in flight on each. Single-shot accepts: a multishot one stays first in the
+//! socket's exclusive wait queue for ever and starves all workers but one; a single-shot one rejoins at its end.
+//!
+//! Neighbours: driven by `event_loop`; slots come from `connections`.
+
+use super::connections::Connections;
+use crate::ring::{Op, Ring, Token};
+use crate::sys::socket;
+use nix::errno::Errno;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A listener's life in a worker: `Paused <-> Armed -> Cancelling -> (Paused | Joined) -> Closed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No accept is in flight: at the connection limit, or out of descriptors.
+    Paused,
+    /// An accept is in flight that will fill this slot.
+    Armed(u32),
+    /// So is its cancel.
+    Cancelling(u32),
+    /// The worker drains and no accept is in flight: what waits in the queue can be taken for the last time.
+    Joined,
+    /// Given back.
+    Closed,
+}
+
+struct Listener {
+    /// `None` once given back.
+    socket: Option<OwnedFd>,
+    state: State,
+}
+
+/// See the module's comment.
+#[derive(Default)]
+pub struct Listeners {
+    all: Vec<Listener>,
+    draining: bool,
+    /// The kernel had no descriptor for an accept of ours: none is armed before `retry`.
+    exhausted: bool,
+    /// The log says that descriptors have run out.
+    said: bool,
+}
+
+impl Listeners {
+    /// Takes a listening socket; gives its number.
+    pub fn add(&mut self, socket: OwnedFd) -> usize {
+        self.all.push(Listener { socket: Some(socket), state: State::Paused });
+        self.all.len() - 1
+    }
+
+    /// Arms every listener that has no accept in flight, unless descriptors have run out.
+    pub fn arm(&mut self, ring: &mut Ring, connections: &mut Connections) {
+        if self.draining || self.exhausted {
+            return;
+        }
+        for (number, listener) in (0..).zip(&mut self.all) {
+            if let (State::Paused, Some(socket)) = (listener.state, &listener.socket)
+                && let Some(slot) = connections.reserve()
+            {
+                listener.state = State::Armed(slot);
+                ring.push(
+                    Token::new(number, 0),
+                    Op::Accept { from: socket.as_fd(), listener: number, into: slot },
+                );
+            }
+        }
+    }
+
+    /// Withdraws the accepts: the connection limit is reached, the backlog waits.
+    pub fn pause(&mut self, ring: &mut Ring) {
+        for (number, listener) in (0..).zip(&mut self.all) {
+            if let State::Armed(slot) = listener.state {
+                listener.state = State::Cancelling(slot);
+                ring.push(Token::new(number, 0), Op::CancelAccept);
+            }
+        }
+    }
+
+    /// Withdraws them for good.
+    pub fn cancel_all(&mut self, ring: &mut Ring) {
+        self.draining = true;
+        self.pause(ring);
+        for listener in &mut self.all {
+            if listener.state == State::Paused {
+                listener.state = State::Joined;
+            }
+        }
+    }
+
+    /// An accept is over; gives the slot that was reserved for it.
+    pub fn accepted(&mut self, number: u32, result: &Result<Option<SocketAddr>, Errno>) -> u32 {
+        let listener = &mut self.all[number as usize];
+        let (State::Armed(slot) | State::Cancelling(slot)) = listener.state else {
+            panic!("listener {number} had no accept in flight");
+        };
+        listener.state = if self.draining { State::Joined } else { State::Paused };
+        match result {
+            Ok(_) => self.recovered(),
+            Err(errno) => {
+                self.exhausted |= is_exhaustion(*errno);
+                self.failed(number as usize, *errno);
+            }
+        }
+        slot
+    }
+
+    /// Takes one waiting connection from any listener, if there is one. A listener at its limit is left alone.
+    pub fn accept_now(&mut self) -> Option<(OwnedFd, Option<SocketAddr>)> {
+        (0..self.all.len()).find_map(|number| match self.all[number].state {
+            State::Armed(_) | State::Paused => self.accept_from(number),
+            _ => None,
+        })
+    }
+
+    /// Takes one waiting connection from this listener, if there is one.
+    pub fn accept_from(&mut self, number: usize) -> Option<(OwnedFd, Option<SocketAddr>)> {
+        let socket = self.all[number].socket.as_ref()?;
+        match socket::accept(socket.as_fd()) {
+            Ok(accepted) => Some(accepted),
+            Err(errno) => {
+                self.failed(number, errno);
+                None
+            }
+        }
+    }
+
+    /// Time has passed since descriptors ran out: accepts may be armed again.
+    pub fn retry(&mut self) {
+        self.exhausted = false;
+    }
+
+    /// The next one that can be emptied and closed.
+    pub fn next_joined(&self) -> Option<usize> {
+        self.all.iter().position(|listener| listener.state == State::Joined)
+    }
+
+    /// Gives it back. On a stop the socket itself is shut down, for every process that shares it: a worker that is
+    /// blocked, and so keeps its copy open, would otherwise keep the kernel queueing clients that nobody will serve.
+    pub fn close(&mut self, number: usize, stop: bool) {
+        let listener = &mut self.all[number];
+        listener.state = State::Closed;
+        if let Some(socket) = listener.socket.take()
+            && stop
+        {
+            socket::stop_listening(socket.as_fd());
+        }
+    }
+
+    /// All are given back.
+    pub fn are_closed(&self) -> bool {
+        self.all.iter().all(|listener| listener.state == State::Closed)
+    }
+
+    fn failed(&mut self, number: usize, errno: Errno) {
+        match errno {
+            errno if is_exhaustion(errno) => self.ran_out(errno),
+            // shut down by a sibling on a stop, or by whoever gave it to us
+            Errno::EINVAL | Errno::EBADF if !self.draining => {
+                tracing::debug!(listener = number, "a listening socket was shut down");
+                self.all[number].state = State::Closed;
+            }
+            // EAGAIN, ECANCELED, and clients that left before they were accepted (ECONNABORTED and the like)
+            _ => {}
+        }
+    }
+
+    fn ran_out(&mut self, errno: Errno) {
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!(%errno, "accepting pauses: out of descriptors or memory (raise LimitNOFILE=, fs.file-max); it resumes by itself");
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.exhausted = false;
+        if std::mem::take(&mut self.said) {
+            tracing::info!("accepting again");
+        }
+    }
+}
+
+fn is_exhaustion(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
+}

@@ -1,0 +1,161 @@
+//! A worker process: one thread, one ring, one handler. `run` is its life from exec to exit; reading order after
+//! that: `event_loop`, `connections`, `listeners`, `control`, `drain`, `timers`, `service`, `clock`.
+//!
+//! Neighbours: `cluster` starts it in a process that a master marked; `ring`, `http`, `ipc` and `handler` are what
+//! it is made of. It imports nothing of `master`.
+
+mod clock;
+mod connections;
+mod control;
+mod drain;
+mod event_loop;
+mod listeners;
+mod service;
+mod timers;
+
+pub(crate) use control::Master;
+
+use crate::config::{Options, WorkerSettings};
+use crate::error::{Error, Result};
+use crate::handler::{Handler, Worker};
+use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
+use crate::ipc::{Channel, Received};
+use crate::ring::{Ring, kernel_release};
+use crate::sys::{process, signal};
+use crate::{config, log};
+use control::Control;
+use event_loop::EventLoop;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Runs this process as a worker and gives its exit code.
+///
+/// # Errors
+/// What keeps it from serving; the master was told.
+pub(crate) fn run<H: Handler>(
+    channel: OwnedFd,
+    master: Master,
+    make: impl FnOnce(Worker) -> H,
+) -> Result<i32> {
+    signal::ignore_terminal();
+    let mut channel = Channel::from_fd(channel).map_err(|e| Error::io("use the channel to the master", e))?;
+    let ring = match Ring::new(0) {
+        Ok(ring) => ring,
+        Err(cause) => {
+            say(&mut channel, &ToMaster::Refused { cause: cause.clone() });
+            return Err(Error::Ring(cause));
+        }
+    };
+    say(&mut channel, &ToMaster::Online { protocol: PROTOCOL_VERSION, ring: report(&ring) });
+    let (start, heard) = match master {
+        Master::Uringd { .. } => wait_for_start(&mut channel)?,
+        Master::Foreign { .. } => (start_under_node()?, Vec::new()),
+    };
+    serve(channel, master, ring, start, heard, make)
+}
+
+fn serve<H: Handler>(
+    mut channel: Channel,
+    master: Master,
+    mut ring: Ring,
+    start: Start,
+    heard: Vec<Received>,
+    make: impl FnOnce(Worker) -> H,
+) -> Result<i32> {
+    log::init(start.settings.log_format, start.settings.log_level);
+    let settled = settle_in(&start, master).and_then(|wake| {
+        // beyond the limit, one waits in the accept of each listener
+        let slots = start.settings.max_connections + config::DESCRIPTOR_RESERVE as u32;
+        ring.register_slots(slots).map_err(Error::Ring)?;
+        Ok((wake, slots))
+    });
+    let (wake, slots) = match settled {
+        Ok(settled) => settled,
+        Err(error) => {
+            say(&mut channel, &ToMaster::Failed { problem: error.to_string() });
+            return Err(error);
+        }
+    };
+    service::install_hook();
+    let worker = Worker { id: start.id, slot: start.slot, core: start.core };
+    let Some(handler) = service::guard(|| "the factory".to_owned(), || make(worker)) else {
+        let problem = "the program's factory panicked".to_owned();
+        say(&mut channel, &ToMaster::Failed { problem: problem.clone() });
+        return Err(Error::Channel { peer: "master", problem });
+    };
+    let control = Control::new(channel, wake, master, start.settings.kill_timeout, heard);
+    EventLoop::new(ring, control, start.settings, slots, handler).run()
+}
+
+/// Everything about the process itself: its name, its core, its user, its signals.
+fn settle_in(start: &Start, master: Master) -> Result<EventFd> {
+    process::set_name(&format!("uringd-w{}", start.slot));
+    if let Some(core) = start.core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
+    {
+        tracing::warn!(core, "cannot pin to this core; running unpinned");
+    }
+    if let Some(user) = &start.settings.user {
+        process::become_user(user.uid, user.gid, &user.groups)
+            .map_err(|e| Error::io(format!("become user {}", user.name), e))?;
+    }
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        .map_err(|e| Error::io("make an eventfd", e))?;
+    signal::on_terminate(master.pid(), start.settings.kill_timeout, wake.as_fd())
+        .map_err(|e| Error::io("catch SIGTERM", e))?;
+    // after the switch of user, which clears it; and then look whether the master died before it was armed
+    process::terminate_with_parent();
+    if process::parent() != master.pid() {
+        return Err(Error::Channel { peer: "master", problem: "it died while this worker started".into() });
+    }
+    Ok(wake)
+}
+
+/// Gives what came behind `start` as well: the first listener, most likely.
+fn wait_for_start(channel: &mut Channel) -> Result<(Start, Vec<Received>)> {
+    let broken = |problem: String| Error::Channel { peer: "master", problem };
+    loop {
+        let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(Error::io("wait for the master", errno)),
+        }
+        let mut heard = channel.receive().map_err(|e| Error::io("hear the master", e))?.into_iter();
+        while let Some(received) = heard.next() {
+            match received {
+                Received::Closed => return Err(broken("it is gone".into())),
+                Received::Broken(error) => return Err(broken(error.to_string())),
+                received => match ToWorker::read(&received).map_err(broken)? {
+                    Some(ToWorker::Start(start)) => return Ok((start, heard.collect())),
+                    // told to leave before there was anything to leave
+                    Some(ToWorker::Drain { .. }) => std::process::exit(0),
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+/// A Node master says no `start`: the flags behind `worker` and the environment say how to serve.
+fn start_under_node() -> Result<Start> {
+    let arguments =
+        std::env::args_os().enumerate().filter(|(place, _)| *place != 1).map(|(_, argument)| argument);
+    let options: Options = crate::cli::parse_from(arguments).unwrap_or_else(|error| error.exit());
+    let settings: WorkerSettings = config::Config::resolve(&options)?.worker_settings();
+    Ok(Start { id: 0, slot: 0, core: None, listeners: Vec::new(), settings })
+}
+
+fn report(ring: &Ring) -> RingReport {
+    let own = |names: &[&'static str]| names.iter().map(|name| (*name).to_owned()).collect();
+    RingReport {
+        kernel: kernel_release(),
+        using: own(&ring.features().using),
+        missing: own(&ring.features().missing),
+    }
+}
+
+fn say(channel: &mut Channel, message: &ToMaster) {
+    // a master that does not hear is gone, which the next read says
+    let _ = channel.send_to_master(message);
+}

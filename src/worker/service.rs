@@ -1,0 +1,78 @@
+//! Calls the handler and survives it: a panic becomes a 500, a log entry and the wish to be replaced.
+//!
+//! Neighbours: `event_loop` lends one to each exchange it feeds; the handler is the program's.
+
+use crate::handler::{Handler, Later, Reply};
+use crate::http::{Answer, Request, Response, Service, Status};
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+
+/// See the module's comment.
+pub struct Guarded<'a, H> {
+    pub handler: &'a mut H,
+    /// Where a reply that comes later is left for the loop.
+    pub later: &'a mut Option<Later>,
+    /// Set when the handler panicked.
+    pub panicked: &'a mut bool,
+}
+
+/// What the hook saw of a panic; the unwinding itself carries only the message.
+struct Seen {
+    message: String,
+    location: String,
+    backtrace: Backtrace,
+}
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+}
+
+/// Installs the hook that notes the panics of guarded calls; others are printed as ever.
+pub fn install_hook() {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| if GUARDED.get() { note(info) } else { default(info) }));
+}
+
+fn note(info: &PanicHookInfo<'_>) {
+    let message = info.payload_as_str().unwrap_or("a payload that is no text").to_owned();
+    let location = info.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+    SEEN.set(Some(Seen { message, location, backtrace: Backtrace::force_capture() }));
+}
+
+/// Runs a piece of the program's code; a panic in it is logged with what it was doing, and gives `None`.
+///
+/// `AssertUnwindSafe`: the handler's state may be halfway through a change. That is why the worker asks to be
+/// replaced; until then it answers as well as it can.
+pub fn guard<T>(doing: impl FnOnce() -> String, call: impl FnOnce() -> T) -> Option<T> {
+    GUARDED.set(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(call));
+    GUARDED.set(false);
+    outcome.map_err(|_| report(&doing())).ok()
+}
+
+#[cold]
+fn report(request: &str) {
+    if let Some(Seen { message, location, backtrace }) = SEEN.take() {
+        tracing::error!(request, message, location, %backtrace, "panic in the handler");
+    }
+}
+
+impl<H: Handler> Service for Guarded<'_, H> {
+    #[inline]
+    fn call(&mut self, request: &Request<'_>) -> Answer {
+        let request_line = || format!("{} {}", request.method().as_str(), request.target());
+        match guard(request_line, || self.handler.handle(request)) {
+            Some(Reply::Now(response)) => Answer::Now(response),
+            Some(Reply::Later(later)) => {
+                *self.later = Some(later);
+                Answer::Later
+            }
+            None => {
+                *self.panicked = true;
+                Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR))
+            }
+        }
+    }
+}

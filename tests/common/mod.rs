@@ -1,0 +1,384 @@
+//! What the tests share: the real program in its own process group, its log as events, and a plain HTTP client.
+//! Everything waits for events with a deadline; nothing sleeps for luck; no process is left behind.
+#![allow(dead_code, missing_docs, reason = "each test file uses its part of it")]
+
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Which program.
+#[derive(Clone, Copy)]
+pub enum Program {
+    Uringd,
+    /// `examples/faulty.rs`.
+    Faulty,
+}
+
+/// A running master with its workers, in a process group of its own that ends with this value.
+pub struct Server {
+    child: Child,
+    log: Arc<Log>,
+    pub address: SocketAddr,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<(Vec<Value>, bool)>,
+    more: Condvar,
+}
+
+impl Program {
+    pub fn path(self) -> PathBuf {
+        let uringd = PathBuf::from(env!("CARGO_BIN_EXE_uringd"));
+        match self {
+            Program::Uringd => uringd,
+            Program::Faulty => uringd.with_file_name("examples").join("faulty"),
+        }
+    }
+
+    /// The bare command: no URINGD_* variable, a process group of its own, JSON log on a pipe.
+    pub fn command(self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.path());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("URINGD_")) {
+            command.env_remove(name);
+        }
+        command.args(["--log-format", "json", "--log-level", "debug"]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        command
+    }
+}
+
+impl Server {
+    /// Starts it on a port of the kernel's choice and waits until every worker listens.
+    pub fn start(program: Program, arguments: &[&str]) -> Server {
+        let mut all = vec!["--listen", "127.0.0.1:0"];
+        all.extend(arguments);
+        let server = Server::spawn(&mut program.command(&all));
+        server.wait_until_whole();
+        server
+    }
+
+    /// Starts this command and waits until it is bound.
+    pub fn spawn(command: &mut Command) -> Server {
+        let mut child = command.spawn().expect("the program starts");
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().expect("a pipe");
+        let reader = Arc::clone(&log);
+        std::thread::spawn(move || reader.follow(stderr));
+        let mut server = Server { child, log, address: ([127, 0, 0, 1], 0).into() };
+        let setup = server.wait_for("setup", |event| event["event"] == "setup");
+        let addresses = setup["addresses"].as_str().expect("addresses").to_owned();
+        if let Some(address) = addresses.split(' ').find_map(|address| address.parse().ok()) {
+            server.address = address;
+        }
+        server
+    }
+
+    /// Waits until as many workers listen as the setup event says.
+    pub fn wait_until_whole(&self) {
+        let wanted =
+            self.wait_for("setup", |event| event["event"] == "setup")["workers"].as_u64().unwrap() as usize;
+        self.wait("the pool is whole", || self.listening().len() >= wanted);
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Sends a signal to the master.
+    pub fn signal(&self, signal: &str) {
+        kill(self.pid(), signal);
+    }
+
+    /// All log lines so far.
+    pub fn log(&self) -> Vec<Value> {
+        self.log.lines.lock().unwrap().0.clone()
+    }
+
+    /// All events of this name so far, in order.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        self.log().into_iter().filter(|line| line["event"] == name).collect()
+    }
+
+    /// Workers that listen and have not exited: (slot, pid), by slot.
+    pub fn listening(&self) -> Vec<(u64, i32)> {
+        let mut listening: Vec<(u64, i32)> = vec![];
+        for line in self.log() {
+            let pid = line["pid"].as_i64().unwrap_or(0) as i32;
+            match line["event"].as_str() {
+                Some("listening") => listening.push((line["slot"].as_u64().unwrap(), pid)),
+                Some("exit") => listening.retain(|(_, other)| *other != pid),
+                _ => {}
+            }
+        }
+        listening.sort_unstable();
+        listening
+    }
+
+    /// The first log line, past or future, that satisfies `wanted`.
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_after(0, what, wanted).1
+    }
+
+    /// The first one from the `after`th line on, and its place.
+    pub fn wait_for_after(
+        &self,
+        after: usize,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> (usize, Value) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().unwrap();
+        loop {
+            if let Some(place) = (after..lines.0.len()).find(|place| wanted(&lines.0[*place])) {
+                return (place, lines.0[place].clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || lines.1 {
+                let all: Vec<String> = lines.0.iter().map(ToString::to_string).collect();
+                drop(lines);
+                panic!("no {what:?} in time; the log:\n{}", all.join("\n"));
+            }
+            lines = self.log.more.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Waits until something is so, looking again whenever the log grows (and every 10 ms).
+    pub fn wait(&self, what: &str, so: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !so() {
+            if Instant::now() >= deadline {
+                let all: Vec<String> = self.log().iter().map(ToString::to_string).collect();
+                panic!("not in time: {what}; the log:\n{}", all.join("\n"));
+            }
+            let lines = self.log.lines.lock().unwrap();
+            let _ = self.log.more.wait_timeout(lines, Duration::from_millis(10)).unwrap();
+        }
+    }
+
+    /// Waits for the master to end, and gives how.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the master does not end; the log:\n{:#?}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Processes of this server's group that are not zombies, the master included.
+    pub fn processes(&self) -> Vec<i32> {
+        group_members(self.pid())
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One request on a connection of its own.
+    pub fn get(&self, path: &str) -> Answer {
+        self.connect().get_and_close(path)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let group = self.pid();
+        let _ =
+            Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).stderr(Stdio::null()).status();
+        let _ = self.child.wait();
+        let deadline = Instant::now() + PATIENCE;
+        while !group_members(group).is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Log {
+    fn follow(&self, stderr: impl Read) {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+            self.lines.lock().unwrap().0.push(value);
+            self.more.notify_all();
+        }
+        self.lines.lock().unwrap().1 = true;
+        self.more.notify_all();
+    }
+}
+
+/// One keep-alive connection.
+pub struct Client {
+    pub stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// A response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).trim_end().to_owned()
+    }
+
+    /// The process ID that `/pid` and `/` answer with.
+    pub fn pid(&self) -> i32 {
+        self.text().rsplit(' ').next().unwrap().parse().expect("a process ID")
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    pub fn closes(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        Client::try_connect(address).expect("a connection")
+    }
+
+    pub fn try_connect(address: SocketAddr) -> std::io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Client { stream, unread: vec![] })
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the server takes it");
+    }
+
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.try_get(path).expect("an answer")
+    }
+
+    pub fn try_get(&mut self, path: &str) -> std::io::Result<Answer> {
+        self.stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())?;
+        self.read_answer()
+    }
+
+    pub fn get_and_close(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+        self.read_answer().expect("an answer")
+    }
+
+    /// Reads one response with a Content-Length (or a 204).
+    pub fn read_answer(&mut self) -> std::io::Result<Answer> {
+        let end = loop {
+            if let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.read_more()?;
+        };
+        let head = String::from_utf8(self.unread.drain(..end).collect()).expect("a head of text");
+        let status = head[9..12].parse().expect("a status");
+        let mut answer = Answer { status, head, body: vec![] };
+        let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a length"));
+        while self.unread.len() < length {
+            self.read_more()?;
+        }
+        answer.body = self.unread.drain(..length).collect();
+        Ok(answer)
+    }
+
+    /// Reads until the server closes; gives what came before. An error says how it ended otherwise.
+    pub fn read_to_end(&mut self) -> std::io::Result<Vec<u8>> {
+        loop {
+            match self.read_more() {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    return Ok(std::mem::take(&mut self.unread));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn read_more(&mut self) -> std::io::Result<()> {
+        let mut buffer = [0; 65536];
+        match self.stream.read(&mut buffer)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            octets => {
+                self.unread.extend_from_slice(&buffer[..octets]);
+                Ok(())
+            }
+        }
+    }
+}
+
+pub fn kill(pid: i32, signal: &str) {
+    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{signal} {pid}");
+}
+
+/// A field of /proc/PID/status, such as `RssAnon`, without its unit.
+pub fn status_field(pid: i32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")))?;
+    Some(line.trim().trim_end_matches(" kB").to_owned())
+}
+
+/// Anonymous memory in KiB.
+pub fn rss_anon(pid: i32) -> u64 {
+    status_field(pid, "RssAnon").expect("a running process").parse().unwrap()
+}
+
+pub fn descriptors(pid: i32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process");
+    entries
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .map(|link| link.display().to_string())
+        .collect()
+}
+
+/// The pids of a process's children, zombies included.
+pub fn children(pid: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Members of a process group that are not zombies.
+pub fn group_members(group: i32) -> Vec<i32> {
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes
+        .filter(|pid: &i32| {
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+            fields[0] != "Z" && fields[2].parse() == Ok(group)
+        })
+        .collect()
+}
+
+pub fn is_root() -> bool {
+    status_field(std::process::id() as i32, "Uid").is_some_and(|uid| uid.starts_with('0'))
+}
+
+/// Says why a test does nothing here, so that nobody takes its pass for more.
+pub fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+}

@@ -50,11 +50,19 @@ impl Cluster {
     }
 
     /// Gives the program all of uringd's flags and `URINGD_*` variables. Ends the process after `--help` (exit code
-    /// 0) and after wrong usage (2). In a worker nothing is parsed: it gets the master's configuration.
+    /// 0) and after wrong usage (2). A worker of a uringd master parses nothing: it gets the master's configuration.
+    /// A worker of a Node master finds its flags behind the word `worker`.
     pub fn from_args() -> Cluster {
-        let options = match Cluster::role() {
-            Role::Master => cli::parse(),
-            Role::Worker => Options::default(),
+        let options = match this_process() {
+            Ok(Process::Worker { master: worker::Master::Uringd { .. }, .. }) => Options::default(),
+            Ok(Process::Worker { master: worker::Master::Foreign { .. }, .. }) => {
+                let mut arguments: Vec<_> = std::env::args_os().collect();
+                arguments.remove(1);
+                cli::parse_from(arguments).unwrap_or_else(|error| error.exit())
+            }
+            Ok(Process::Master) => cli::parse(),
+            // `run` says what is wrong; it would be odd to find fault with the flags first
+            Err(_) => Options::default(),
         };
         Cluster { options, ..Cluster::new() }
     }
@@ -114,9 +122,14 @@ impl Cluster {
             Process::Worker { channel, master } => {
                 let channel = channel.lock().ok().and_then(|mut channel| channel.take());
                 let channel = channel.ok_or_else(|| Error::config("run", "it was called twice"))?;
-                let code = worker::run(channel, *master, make).unwrap_or_else(|error| {
+                let own_settings = || Ok(Config::resolve(&self.options)?.worker_settings());
+                let code = worker::run(channel, *master, own_settings, make).unwrap_or_else(|error| {
+                    // a uringd master was told and says it
+                    if matches!(master, worker::Master::Foreign { .. }) {
+                        error.report();
+                    }
                     tracing::error!("{error}");
-                    1
+                    i32::from(error.exit_code())
                 });
                 std::process::exit(code)
             }

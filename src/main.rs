@@ -1,4 +1,5 @@
-//! The program `uringd`: the library's first user.
+//! The program `uringd`: the library's first user. All it adds is the handler; the flags, the processes and the exit
+//! codes are `Cluster`'s.
 
 use std::process::ExitCode;
 use uringd::{Cluster, Request, Response, Status};

@@ -158,7 +158,7 @@ impl<H: Handler> EventLoop<H> {
         if self.connections.at(slot).exchange.unread() > 0 {
             self.resume(slot);
         }
-        self.arm_receive(token);
+        self.receive_again(token);
         if self.connections.live() >= self.settings.max_connections {
             self.listeners.pause(&mut self.ring);
         }
@@ -264,12 +264,12 @@ impl<H: Handler> EventLoop<H> {
             }
         }
         if !armed {
-            self.receive_ended(token);
+            self.receive_again(token);
         }
     }
 
-    /// Arms the receive again if it is still wanted, or goes on with what waited for its end.
-    fn receive_ended(&mut self, token: Token) {
+    /// Arms the receive if it is wanted and is not armed, or goes on with what waited for its end.
+    fn receive_again(&mut self, token: Token) {
         let connection = self.connections.at(token.slot);
         if matches!(connection.state, State::Leaving(_)) {
             self.join(token);
@@ -427,9 +427,9 @@ impl<H: Handler> EventLoop<H> {
             }
             Next::Resume | Next::Close { .. } => return self.flush_then(slot, next),
         }
-        if connection_is_unwatched(self.connections.at(slot)) {
+        if !connection.receiving {
             let token = self.connections.token(slot);
-            self.receive_ended(token);
+            self.receive_again(token);
         }
         if self.connections.at(slot).releasing {
             self.following.push(self.connections.token(slot));
@@ -489,7 +489,7 @@ impl<H: Handler> EventLoop<H> {
         connection.exchange.release();
         self.ring.push(token, Op::Shutdown);
         self.timers.start(slot, Class::Linger, self.clock.now());
-        self.receive_ended(token);
+        self.receive_again(token);
     }
 
     fn shut_down(&mut self, token: Token) {
@@ -792,8 +792,4 @@ fn wants_receive(connection: &Connection) -> bool {
             State::Handling | State::Flushing => connection.exchange.unread() <= UNREAD_PAUSE,
             _ => false,
         }
-}
-
-fn connection_is_unwatched(connection: &Connection) -> bool {
-    !connection.receiving && !connection.peer_ended
 }

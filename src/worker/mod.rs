@@ -15,7 +15,7 @@ mod timers;
 
 pub(crate) use control::Master;
 
-use crate::config::{Options, WorkerSettings};
+use crate::config::WorkerSettings;
 use crate::error::{Error, Result};
 use crate::handler::{Handler, Worker};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
@@ -29,13 +29,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Runs this process as a worker and gives its exit code.
+/// Runs this process as a worker and gives its exit code. A uringd master says in `start` how to serve; another
+/// kind says nothing, and then `own_settings` do.
 ///
 /// # Errors
 /// What keeps it from serving; the master was told.
 pub(crate) fn run<H: Handler>(
     channel: OwnedFd,
     master: Master,
+    own_settings: impl FnOnce() -> Result<WorkerSettings>,
     make: impl FnOnce(Worker) -> H,
 ) -> Result<i32> {
     signal::ignore_terminal();
@@ -50,7 +52,10 @@ pub(crate) fn run<H: Handler>(
     say(&mut channel, &ToMaster::Online { protocol: PROTOCOL_VERSION, ring: report(&ring) });
     let (start, heard) = match master {
         Master::Uringd { .. } => wait_for_start(&mut channel)?,
-        Master::Foreign { .. } => (start_under_node()?, Vec::new()),
+        Master::Foreign { .. } => {
+            let settings = own_settings()?;
+            (Start { id: 0, slot: 0, core: None, listeners: Vec::new(), settings }, Vec::new())
+        }
     };
     serve(channel, master, ring, start, heard, make)
 }
@@ -135,15 +140,6 @@ fn wait_for_start(channel: &mut Channel) -> Result<(Start, Vec<Received>)> {
             }
         }
     }
-}
-
-/// A Node master says no `start`: the flags behind `worker` and the environment say how to serve.
-fn start_under_node() -> Result<Start> {
-    let arguments =
-        std::env::args_os().enumerate().filter(|(place, _)| *place != 1).map(|(_, argument)| argument);
-    let options: Options = crate::cli::parse_from(arguments).unwrap_or_else(|error| error.exit());
-    let settings: WorkerSettings = config::Config::resolve(&options)?.worker_settings();
-    Ok(Start { id: 0, slot: 0, core: None, listeners: Vec::new(), settings })
 }
 
 fn report(ring: &Ring) -> RingReport {

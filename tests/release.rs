@@ -1,0 +1,161 @@
+//! A live connection leaves one worker and enters another with nothing lost. The test is the master: it starts real
+//! worker processes and speaks the channel's protocol to them.
+
+mod common;
+
+use common::*;
+use serde_json::json;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use uringd::config::{LogFormat, LogLevel, WorkerSettings};
+use uringd::ipc::message::{Start, ToMaster, ToWorker, Travelling};
+use uringd::ipc::{Channel, HandleKind, Received};
+
+#[test]
+fn released_in_the_middle_of_a_pipeline_the_rest_is_answered_in_order_by_another_worker() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener: Arc<OwnedFd> = Arc::new(listener.into());
+    let mut first = Worker::start(1);
+    first.listen(&listener);
+
+    let mut client = Client::connect(address);
+    let requests = ["/hang?ms=300", "/pid", "/bytes?n=100000", "/hang?ms=50", "/pid"];
+    let pipeline: String = requests.map(|path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).concat();
+    let (now, later) = pipeline.split_at(pipeline.len() - 9);
+    client.send(now);
+    // the first answer is owed when the connection is asked for; it comes from the first worker, the rest does not
+    wait_until_read(address.port(), client.stream.local_addr().unwrap().port());
+    first.channel.send_to_worker(&ToWorker::Release).unwrap();
+    let (socket, travelling) = first.wait_for_connection();
+    assert!(!travelling.unread.is_empty(), "the rest of the pipeline travels");
+    assert_eq!(travelling.peer, Some(client.stream.local_addr().unwrap()));
+
+    let mut second = Worker::start(2);
+    let story = serde_json::to_value(&travelling).unwrap();
+    second.channel.send_handle(HandleKind::Socket, story, socket).unwrap();
+    client.send(later);
+    let answers: Vec<Answer> =
+        requests.iter().map(|_| client.read_answer().expect("every answer comes")).collect();
+    assert_eq!(answers[0].pid(), first.pid());
+    assert_eq!(answers[2].body.len(), 100_000);
+    for answer in [&answers[1], &answers[3], &answers[4]] {
+        assert_eq!(answer.pid(), second.pid());
+    }
+    assert_eq!(client.get("/pid").pid(), second.pid(), "and it goes on there");
+    let mut other = Client::connect(address);
+    assert_eq!(other.get("/pid").pid(), first.pid(), "the first one serves its other clients");
+}
+
+#[test]
+fn an_idle_connection_and_one_with_half_a_request_travel_back_and_forth() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listener: Arc<OwnedFd> = Arc::new(listener.into());
+    let mut workers = [Worker::start(1), Worker::start(2)];
+    workers[0].listen(&listener);
+    let mut client = Client::connect(address);
+    assert_eq!(client.get("/pid").pid(), workers[0].pid());
+    for round in 0..20 {
+        let (from, to) = (round % 2, (round + 1) % 2);
+        let half = round % 3 == 0;
+        if half {
+            client.send("GET /pid HT");
+        }
+        workers[from].channel.send_to_worker(&ToWorker::Release).unwrap();
+        let (socket, travelling) = workers[from].wait_for_connection();
+        let story = serde_json::to_value(&travelling).unwrap();
+        workers[to].channel.send_handle(HandleKind::Socket, story, socket).unwrap();
+        client.send(if half { "TP/1.1\r\nHost: a\r\n\r\n" } else { "GET /pid HTTP/1.1\r\nHost: a\r\n\r\n" });
+        assert_eq!(client.read_answer().unwrap().pid(), workers[to].pid(), "round {round}");
+    }
+}
+
+/// A worker process, with this test for a master.
+struct Worker {
+    child: Child,
+    channel: Channel,
+}
+
+impl Worker {
+    fn start(id: u32) -> Worker {
+        let (mut channel, theirs) = Channel::pair().unwrap();
+        // its end arrives as standard input; the shell makes it descriptor 3 and becomes the program
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec 3<&0 </dev/null; exec \"$0\""]).arg(Program::Faulty.path());
+        command.env("URINGD_WORKER", std::process::id().to_string()).env("NODE_CHANNEL_FD", "3");
+        let child = command.stdin(Stdio::from(theirs)).stderr(Stdio::null()).spawn().unwrap();
+        let settings = WorkerSettings {
+            user: None,
+            kill_timeout: Duration::from_secs(5),
+            max_connections: 16,
+            header_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(10),
+            log_format: LogFormat::Text,
+            log_level: LogLevel::Debug,
+        };
+        let start = Start { id, slot: id as usize, core: None, listeners: vec!["test".into()], settings };
+        channel.send_to_worker(&ToWorker::Start(start)).unwrap();
+        let mut worker = Worker { child, channel };
+        worker.wait(|received| matches!(ToMaster::read(received), Ok(Some(ToMaster::Online { .. }))));
+        worker
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    fn listen(&mut self, listener: &Arc<OwnedFd>) {
+        self.channel.send_handle(HandleKind::Server, json!("server"), Arc::clone(listener)).unwrap();
+        self.wait(|received| ToMaster::read(received) == Ok(Some(ToMaster::Listening { listener: 0 })));
+    }
+
+    fn wait_for_connection(&mut self) -> (OwnedFd, Travelling) {
+        match self.wait(|received| matches!(received, Received::Handle { .. })) {
+            Received::Handle { kind: HandleKind::Socket, message, fd, .. } => {
+                (fd, serde_json::from_value(message).expect("a connection's story"))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn wait(&mut self, wanted: impl Fn(&Received) -> bool) -> Received {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            self.channel.flush().unwrap();
+            if let Some(found) = self.channel.receive().unwrap().into_iter().find(&wanted) {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("the worker does not say it");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Until the server's end of a connection has nothing left to be received (proc(5), /proc/net/tcp).
+fn wait_until_read(server: u16, client: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    let (server, client) = (format!(":{server:04X}"), format!(":{client:04X}"));
+    loop {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| row[1].ends_with(&server) && row[2].ends_with(&client));
+        if row.is_some_and(|row| row[4].ends_with(":00000000")) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "nobody reads the request");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

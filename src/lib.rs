@@ -34,3 +34,8 @@ pub use error::{Error, Result, RingRefusal};
 pub use event::{Cause, Event, ExitStatus, Roll, WorkerId, WorkerRef};
 pub use handler::{Handler, Later, Reply, Worker};
 pub use http::{Request, Response, Status};
+
+/// The README's program must compile too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

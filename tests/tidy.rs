@@ -78,6 +78,19 @@ fn every_file_says_what_it_is_for_and_who_its_neighbours_are() {
     }
 }
 
+#[test]
+fn every_command_of_the_readme_is_run_by_ci() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let ci = fs::read_to_string(root.join(".ci/run")).unwrap();
+    let blocks: Vec<&str> =
+        readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 4);
+    for command in blocks.iter().flat_map(|block| block.lines()) {
+        assert!(ci.contains(command), "{command:?} is not run by .ci/run");
+    }
+}
+
 struct Source {
     name: String,
     /// The first folder or file below src.

@@ -504,6 +504,8 @@ mod tests {
             1 => Just(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(9000))),
             1 => Just(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(17_000))),
             1 => "[ -~\\r\\n]{1,40}",
+            1 => prop::collection::vec(any::<u8>(), 1..40).prop_map(|octets| octets.into_iter().map(char::from).collect()),
+            1 => "[ -~]".prop_map(|octet| octet.repeat(9000)),
         ]
     }
 

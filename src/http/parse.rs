@@ -63,12 +63,15 @@ pub(super) fn next<'a>(
     storage: &'a mut FieldStorage<'a>,
     peer: Option<SocketAddr>,
 ) -> Parsed<'a> {
+    if input.first().is_some_and(|octet| !may_begin(*octet)) {
+        return refuse(Status::BAD_REQUEST, false);
+    }
     if input.len() >= REQUEST_LINE_OCTETS_MAX && line_is_too_long(input) {
         return refuse(Status::URI_TOO_LONG, false);
     }
     let window = &input[..input.len().min(HEAD_OCTETS_MAX)];
     let Some(last_line_end) = memchr::memrchr(b'\n', window) else {
-        return judge_first_octet(window);
+        return Parsed::Incomplete;
     };
     let mut head = httparse::Request::new(&mut []);
     match head.parse_with_uninit_headers(&window[..=last_line_end], &mut storage.0) {
@@ -193,11 +196,9 @@ fn line_is_too_long(input: &[u8]) -> bool {
 }
 
 /// Something that is not HTTP at all, such as a TLS handshake, need not wait for its first line to end.
-fn judge_first_octet<'a>(input: &[u8]) -> Parsed<'a> {
-    match input.first() {
-        Some(c) if !c.is_ascii_graphic() && *c != b'\r' => refuse(Status::BAD_REQUEST, false),
-        _ => Parsed::Incomplete,
-    }
+#[inline]
+fn may_begin(octet: u8) -> bool {
+    octet.is_ascii_graphic() || octet == b'\r' || octet == b'\n'
 }
 
 fn judge_error(error: httparse::Error, input: &[u8]) -> Reject {
@@ -260,6 +261,7 @@ mod tests {
             ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
             ("GET /\r\n\r\n", "400"),
             ("\x16\x03\x01\x02\x00", "400"),
+            (" GET / HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
             // RFC 9112 section 5.1: no space before the colon; section 5.2: no obs-fold
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", "400"),

@@ -114,7 +114,10 @@ impl EventLoop {
             self.decide();
             match self.outcome.take() {
                 None => self.wait()?,
-                Some(Outcome::Stopped) => return Ok(()),
+                Some(Outcome::Stopped) => {
+                    tracing::info!(forced_kills = self.lifecycle.forced_kills, "stopped");
+                    return Ok(());
+                }
                 Some(Outcome::GaveUp) => return Err(Error::GaveUp),
                 Some(Outcome::Refused(cause)) => return Err(Error::Ring(cause)),
             }

@@ -139,7 +139,7 @@ impl EventLoop {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Spawn { id, slot } => self.spawn(id, slot),
-            Action::Drain { id, stop } => self.tell(id, &ToWorker::Drain { stop }),
+            Action::Drain { id, stop } => self.drain(id, stop),
             Action::Stay { id } => self.tell(id, &ToWorker::Stay),
             Action::Kill { id } => self.kill(id),
             Action::CloseListeners => self.bound.clear(),
@@ -157,6 +157,12 @@ impl EventLoop {
             }
             Err(error) => Input::SpawnFailed { id, problem: format!("cannot be started: {error}") },
         });
+    }
+
+    fn drain(&mut self, id: WorkerId, stop: bool) {
+        let WorkerRef { slot, pid, .. } = self.reference(id);
+        tracing::debug!(slot, pid, id, stop, "drain sent");
+        self.tell(id, &ToWorker::Drain { stop });
     }
 
     /// A worker that cannot be told is gone or going: its channel's end says so.

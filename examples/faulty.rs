@@ -15,6 +15,8 @@
 //! | `/block?ms=N` | sleeps N ms in the handler; the loop does not go on |
 //! | `/bytes?n=N` | answers with N octets |
 //! | `/boot` | from now on new workers exit before they listen, if `FAULTY_BOOT_FILE` names a file; again: no longer |
+//!
+//! With `FAULTY_BOOT_MS=N` every worker takes N ms before it listens.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +26,9 @@ fn main() -> ExitCode {
     let outcome = Cluster::from_args().run(|_| {
         if boot_file().is_some_and(|file| file.exists()) {
             std::process::exit(9);
+        }
+        if let Some(ms) = std::env::var("FAULTY_BOOT_MS").ok().and_then(|ms| ms.parse().ok()) {
+            std::thread::sleep(Duration::from_millis(ms));
         }
         answer
     });

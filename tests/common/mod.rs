@@ -190,6 +190,27 @@ impl Server {
         Client::connect(self.address)
     }
 
+    /// Has one worker of `examples/faulty.rs` block for so long; when this returns, it does. Gives the client that
+    /// waits for it, and which worker it is.
+    pub fn block(&self, ms: u32) -> (Client, i32) {
+        let mut client = self.connect();
+        let pid = client.get("/pid").pid();
+        client.send(format!("GET /block?ms={ms} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        // one that does not block wakes up every 50 ms, to look for stranded connections
+        let wake_ups = || status_field(pid, "voluntary_ctxt_switches").expect("a running process");
+        let deadline = Instant::now() + PATIENCE;
+        let (mut last, mut since) = (wake_ups(), Instant::now());
+        while since.elapsed() < Duration::from_millis(250) {
+            assert!(Instant::now() < deadline, "worker {pid} does not block");
+            std::thread::sleep(Duration::from_millis(5));
+            let now = wake_ups();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        (client, pid)
+    }
+
     /// One request on a connection of its own.
     pub fn get(&self, path: &str) -> Answer {
         self.connect().get_and_close(path)

@@ -1,0 +1,103 @@
+//! A worker that dies, by whatever hand, takes only its own connections with it, and the pool is whole again. Through
+//! the real program; the events are read from the master's log.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+const CLIENTS: usize = 64;
+/// Requests that every client completes after the kill, so that the survivors and the replacement are seen to work.
+const REQUESTS_AFTER: usize = 50;
+
+/// What happened to one client.
+#[derive(Debug, Default)]
+struct Fate {
+    /// The workers whose connections broke.
+    broke_at: Vec<i32>,
+    /// Anything that must not be.
+    wrong: Vec<String>,
+}
+
+#[test]
+fn kill_9_of_a_worker_costs_only_its_own_connections() {
+    let server = Server::start(Program::Faulty, &["--workers", "2"]);
+    let victim = server.listening()[0];
+    let killed = AtomicBool::new(false);
+    let (at_work, of_victim) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let fates: Vec<Fate> = thread::scope(|scope| {
+        let client = || {
+            let mut fate = Fate::default();
+            let (mut connection, mut worker) = greet(&server);
+            of_victim.fetch_add(usize::from(worker == victim.1), Ordering::Relaxed);
+            at_work.fetch_add(1, Ordering::Relaxed);
+            let mut left = REQUESTS_AFTER;
+            while left > 0 {
+                left -= usize::from(killed.load(Ordering::Relaxed));
+                match connection.try_get("/pid") {
+                    Ok(answer) if answer.status == 200 && answer.pid() == worker => {}
+                    Ok(answer) => fate.wrong.push(format!("{answer:?} from worker {worker}")),
+                    Err(_) => {
+                        fate.broke_at.push(worker);
+                        (connection, worker) = greet(&server);
+                    }
+                }
+            }
+            fate
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        server.wait("all clients are at work", || at_work.load(Ordering::Relaxed) == CLIENTS);
+        kill(victim.1, "KILL");
+        server.wait_for("exit", |line| line["event"] == "exit" && line["pid"] == victim.1);
+        killed.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let broke_at: Vec<i32> = fates.iter().flat_map(|fate| fate.broke_at.clone()).collect();
+    let of_victim = of_victim.into_inner();
+    assert!((1..CLIENTS).contains(&of_victim), "both workers had clients: {of_victim}");
+    assert_eq!(broke_at, vec![victim.1; of_victim], "each client of the victim once, and no other");
+    assert!(fates.iter().all(|fate| fate.wrong.is_empty()), "{fates:#?}");
+    server.wait_until_whole();
+    assert_crashed(&server, victim, "signal 9");
+}
+
+#[test]
+fn abort_and_exit_in_a_handler_are_reported_with_signal_and_code() {
+    let server = Server::start(Program::Faulty, &["--workers", "1"]);
+    for (path, status) in [("/abort", "signal 6"), ("/exit", "code 7")] {
+        let victim = server.listening()[0];
+        let answer = server.connect().try_get(path);
+        assert!(answer.is_err(), "{path} died and yet answered {answer:?}");
+        assert_crashed(&server, victim, status);
+    }
+    assert_eq!(server.get("/pid").status, 200);
+}
+
+/// A new connection and the worker that serves it; refused or unanswered is a failure of the test.
+fn greet(server: &Server) -> (Client, i32) {
+    let mut connection = server.connect();
+    let worker = connection.get("/pid").pid();
+    (connection, worker)
+}
+
+/// This worker ended as `status` says, uncalled for; what was said of it and of its replacement is in order.
+fn assert_crashed(server: &Server, (slot, pid): (u64, i32), status: &str) {
+    let place = |name: &str, of: &dyn Fn(&Value) -> bool| {
+        server.wait_for_after(0, name, |line| line["event"] == name && line["slot"] == slot && of(line))
+    };
+    let old = |name: &str| place(name, &|line| line["pid"] == pid);
+    let (exit_at, exit) = old("exit");
+    let disconnect_at = old("disconnect").0;
+    assert!(disconnect_at < exit_at && exit_at < old("close").0, "{:#?}", server.log());
+    assert_eq!(
+        (&exit["status"], &exit["cause"], &exit["forced"]),
+        (&status.into(), &"crash".into(), &false.into())
+    );
+    let id = exit["id"].as_u64().unwrap();
+    let new = |name: &str| place(name, &|line| line["id"].as_u64().unwrap() > id).0;
+    let (fork, online, listening) = (new("fork"), new("online"), new("listening"));
+    assert!(disconnect_at < fork && fork < online && online < listening, "{:#?}", server.log());
+    assert!(server.events("suicide").is_empty(), "nobody asked");
+}

@@ -25,29 +25,18 @@ struct Fate {
 fn kill_9_of_a_worker_costs_only_its_own_connections() {
     let server = Server::start(Program::Faulty, &["--workers", "2"]);
     let victim = server.listening()[0];
-    let killed = AtomicBool::new(false);
-    let (at_work, of_victim) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // one by one, so that they are spread over the workers
+    let connections: Vec<_> = (0..CLIENTS).map(|_| greet(&server)).collect();
+    let of_victim = connections.iter().filter(|(_, worker)| *worker == victim.1).count();
+    let (at_work, killed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let fates: Vec<Fate> = thread::scope(|scope| {
-        let client = || {
-            let mut fate = Fate::default();
-            let (mut connection, mut worker) = greet(&server);
-            of_victim.fetch_add(usize::from(worker == victim.1), Ordering::Relaxed);
-            at_work.fetch_add(1, Ordering::Relaxed);
-            let mut left = REQUESTS_AFTER;
-            while left > 0 {
-                left -= usize::from(killed.load(Ordering::Relaxed));
-                match connection.try_get("/pid") {
-                    Ok(answer) if answer.status == 200 && answer.pid() == worker => {}
-                    Ok(answer) => fate.wrong.push(format!("{answer:?} from worker {worker}")),
-                    Err(_) => {
-                        fate.broke_at.push(worker);
-                        (connection, worker) = greet(&server);
-                    }
-                }
-            }
-            fate
-        };
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        let clients: Vec<_> = connections
+            .into_iter()
+            .map(|one| {
+                let (server, at_work, killed) = (&server, &at_work, &killed);
+                scope.spawn(move || work(server, one, at_work, killed))
+            })
+            .collect();
         server.wait("all clients are at work", || at_work.load(Ordering::Relaxed) == CLIENTS);
         kill(victim.1, "KILL");
         server.wait_for("exit", |line| line["event"] == "exit" && line["pid"] == victim.1);
@@ -55,7 +44,6 @@ fn kill_9_of_a_worker_costs_only_its_own_connections() {
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     let broke_at: Vec<i32> = fates.iter().flat_map(|fate| fate.broke_at.clone()).collect();
-    let of_victim = of_victim.into_inner();
     assert!((1..CLIENTS).contains(&of_victim), "both workers had clients: {of_victim}");
     assert_eq!(broke_at, vec![victim.1; of_victim], "each client of the victim once, and no other");
     assert!(fates.iter().all(|fate| fate.wrong.is_empty()), "{fates:#?}");
@@ -73,6 +61,30 @@ fn abort_and_exit_in_a_handler_are_reported_with_signal_and_code() {
         assert_crashed(&server, victim, status);
     }
     assert_eq!(server.get("/pid").status, 200);
+}
+
+/// Asks on and on; after the kill only so often.
+fn work(
+    server: &Server,
+    (mut connection, mut worker): (Client, i32),
+    at_work: &AtomicUsize,
+    killed: &AtomicBool,
+) -> Fate {
+    let mut fate = Fate::default();
+    at_work.fetch_add(1, Ordering::Relaxed);
+    let mut left = REQUESTS_AFTER;
+    while left > 0 {
+        left -= usize::from(killed.load(Ordering::Relaxed));
+        match connection.try_get("/pid") {
+            Ok(answer) if answer.status == 200 && answer.pid() == worker => {}
+            Ok(answer) => fate.wrong.push(format!("{answer:?} from worker {worker}")),
+            Err(_) => {
+                fate.broke_at.push(worker);
+                (connection, worker) = greet(server);
+            }
+        }
+    }
+    fate
 }
 
 /// A new connection and the worker that serves it; refused or unanswered is a failure of the test.

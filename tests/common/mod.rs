@@ -341,9 +341,12 @@ impl Client {
 
     fn read_more(&mut self) -> std::io::Result<()> {
         let mut buffer = [0; 65536];
-        match self.stream.read(&mut buffer)? {
-            0 => Err(ErrorKind::UnexpectedEof.into()),
-            octets => {
+        match self.stream.read(&mut buffer) {
+            // this process was stopped and went on, or was moved with its machine
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.read_more(),
+            Err(error) => Err(error),
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(octets) => {
                 self.unread.extend_from_slice(&buffer[..octets]);
                 Ok(())
             }

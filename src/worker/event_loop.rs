@@ -747,11 +747,13 @@ impl<H: Handler> EventLoop<H> {
     }
 
     /// A wake-up may have gone to an accept that was being cancelled: whoever waits in the queue is taken before
-    /// the listener is closed.
+    /// the listener is closed. Those for whom there is no slot are left to the other workers.
     fn drain_listeners(&mut self) {
         let Some(stop) = self.drain.as_ref().map(|drain| drain.stop) else { return };
         while let Some(number) = self.listeners.next_joined() {
-            while let Some((socket, peer)) = self.listeners.accept_from(number) {
+            while self.connections.has_room()
+                && let Some((socket, peer)) = self.listeners.accept_from(number)
+            {
                 self.adopt_socket(socket, peer, Vec::new());
             }
             self.listeners.close(number, stop);

@@ -464,6 +464,8 @@ impl<H: Handler> EventLoop<H> {
             Next::Resume => self.resume(slot),
             Next::Close { linger: true } if !connection.peer_ended && !too_late => self.linger(slot),
             Next::Close { .. } => self.release(slot, Leave::Close),
+            // the answer's head promised to keep the connection, but by now all that are idle have been closed
+            Next::Receive { .. } if too_late => self.release(slot, Leave::Close),
             next @ (Next::Receive { .. } | Next::Wait) => self.settle(slot, next, false),
         }
     }

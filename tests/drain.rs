@@ -5,6 +5,7 @@ mod common;
 
 use common::*;
 use serde_json::Value;
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -117,8 +118,51 @@ fn idle_connections_are_half_closed_before_the_kill_timeout_and_force_no_kill() 
         let waited = start.elapsed();
         assert!(waited > Duration::from_millis(1_500), "it was given its time: {waited:?}");
     }
+    // closed for good, it would have answered the first of these with a reset
+    for _ in 0..2 {
+        spoke.send("GET /too-late HTTP/1.1\r\n");
+    }
     // neither client closes, and yet nobody is killed for it
     assert_left(&server, pid, "code 0", "reload", false);
+}
+
+/// Its head left before the drain and promised to keep the connection; its end leaves when idle connections have been
+/// closed already.
+#[test]
+fn a_long_answer_that_ends_late_in_a_drain_forces_no_kill() {
+    // a client that was too slow itself has shown nothing
+    for _ in 0..5 {
+        let server = Server::start(Program::Faulty, &["--workers", "1", "--kill-timeout", "2s"]);
+        let pid = server.listening()[0].1;
+        let mut slow = server.connect();
+        slow.send("GET /bytes?n=20000000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        slow.stream.peek(&mut [0]).expect("the head");
+        server.signal("HUP");
+        drain_of(&server, pid);
+        let start = Instant::now();
+        thread::sleep(Duration::from_millis(1_600));
+        let answer = slow.read_answer().expect("the answer that was under way");
+        assert_eq!((answer.body.len(), answer.closes()), (20_000_000, false));
+        if start.elapsed() < Duration::from_millis(1_850) {
+            return assert_left(&server, pid, "code 0", "reload", false);
+        }
+    }
+    skip("the machine is too slow today");
+}
+
+#[test]
+fn clients_beyond_the_connection_limit_outlive_a_roll_in_the_queue() {
+    let server = Server::start(Program::Faulty, &["--workers", "1", "--max-connections", "2"]);
+    let pid = server.listening()[0].1;
+    let kept: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    let mut queued: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    server.signal("HUP");
+    drain_of(&server, pid);
+    drop(kept);
+    for client in &mut queued {
+        assert_eq!(client.get_and_close("/pid").status, 200);
+        let _ = client.stream.shutdown(Shutdown::Both);
+    }
 }
 
 #[test]

@@ -68,6 +68,19 @@ fn orphans_finish_what_is_in_flight() {
     server.wait("no process of the group remains", || server.processes().is_empty());
 }
 
+#[test]
+fn orphans_that_are_still_starting_leave_as_well() {
+    let mut command =
+        Program::Faulty.command(&["--listen", "127.0.0.1:0", "--workers", "2", "--kill-timeout", "1s"]);
+    let mut server = Server::spawn(command.env("FAULTY_BOOT_MS", "60000"));
+    server.wait("both have begun", || server.events("online").len() == 2);
+    kill(server.pid(), "KILL");
+    let killed = Instant::now();
+    server.wait_exit();
+    server.wait("no process of the group remains", || server.processes().is_empty());
+    assert!(killed.elapsed() < Duration::from_secs(1) + MARGIN, "{:?}", killed.elapsed());
+}
+
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -34,6 +34,22 @@ fn a_graceful_stop_finishes_what_is_in_flight_and_refuses_later_clients() {
     }
 }
 
+/// As a terminal does with Ctrl-C and a service manager with all processes of a service.
+#[test]
+fn a_signal_to_the_whole_group_is_as_good_as_one_to_the_master() {
+    for signal in ["INT", "TERM"] {
+        let mut server = Server::start(Program::Faulty, &["--workers", "2"]);
+        let mut busy = server.connect();
+        let pid = busy.get("/pid").pid();
+        busy.send("GET /hang?ms=500 HTTP/1.1\r\nHost: test\r\n\r\n");
+        server.processes().into_iter().rev().for_each(|process| kill(process, signal));
+        assert_eq!(busy.read_answer().expect("the answer that was under way").pid(), pid);
+        drop(busy);
+        assert_eq!(server.wait_exit().code(), Some(0), "SIG{signal}");
+        assert!(server.processes().is_empty());
+    }
+}
+
 #[test]
 fn a_blocked_worker_keeps_no_later_client_waiting() {
     let mut server = Server::start(Program::Faulty, &["--workers", "2"]);

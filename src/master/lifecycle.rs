@@ -352,6 +352,9 @@ impl Lifecycle {
 
     /// Before anybody has listened this is the machine's answer to all of them: one line instead of a crash loop.
     fn take_refused(&mut self, id: WorkerId, cause: RingRefusal, turn: &mut Turn<'_>) {
+        if matches!(self.course, Course::Leaving { outcome: Outcome::Refused(_), .. }) {
+            return; // its siblings find what the first one found
+        }
         let hopeless = self.serving() && !self.ever_listened;
         let Some(worker) = self.started(id) else { return };
         if !hopeless {

@@ -869,8 +869,7 @@ fn refusal_before_anybody_listened_ends_the_program_without_respawn() {
          spawned 1
          spawned 2
          refused 1       | kill 1; kill 2
-         refused 2       | Error 2 io_uring is forbidden here by a seccomp filter, as containers' default profiles \
-         do: allow io_uring_setup, io_uring_enter and io_uring_register in the profile
+         refused 2
          exit 1          | Disconnect 1; Exit 1 Ring; Close 1
          spawned 3       | Fork 3; kill 3
          crash 3         | Disconnect 3; Exit 3 Stop; Close 3

@@ -131,6 +131,8 @@ impl<H: Handler> EventLoop<H> {
         self.expire_timers();
         self.complete_later();
         self.accept_afresh();
+        // a suicide under a master that never answers is an order to drain
+        self.obey();
         self.drain_on();
         self.control.flush();
         Ok(())

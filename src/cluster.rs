@@ -123,14 +123,18 @@ impl Cluster {
                 let channel = channel.lock().ok().and_then(|mut channel| channel.take());
                 let channel = channel.ok_or_else(|| Error::config("run", "it was called twice"))?;
                 let own_settings = || Ok(Config::resolve(&self.options)?.worker_settings());
-                let code = worker::run(channel, *master, own_settings, make).unwrap_or_else(|error| {
-                    // a uringd master was told and says it
-                    if matches!(master, worker::Master::Foreign { .. }) {
-                        error.report();
-                    }
-                    tracing::error!("{error}");
-                    i32::from(error.exit_code())
-                });
+                let code =
+                    worker::run(channel, *master, own_settings, make).unwrap_or_else(|error| match master {
+                        worker::Master::Uringd { .. } => {
+                            tracing::error!("{error}");
+                            1
+                        }
+                        // nobody else says it, and there may be no log yet
+                        worker::Master::Foreign { .. } => {
+                            error.report();
+                            error.exit_code().into()
+                        }
+                    });
                 std::process::exit(code)
             }
         }

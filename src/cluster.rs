@@ -58,7 +58,7 @@ impl Cluster {
             Ok(Process::Worker { master: worker::Master::Foreign { .. }, .. }) => {
                 let mut arguments: Vec<_> = std::env::args_os().collect();
                 arguments.remove(1);
-                cli::parse_from(arguments).unwrap_or_else(|error| error.exit())
+                cli::parse_or_exit(arguments)
             }
             Ok(Process::Master) => cli::parse(),
             // `run` says what is wrong; it would be odd to find fault with the flags first

@@ -4,7 +4,8 @@
 //! Neighbours: the rows are `config::options`; `main` hands what comes out to `Config::resolve`.
 
 use crate::config::Options;
-use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 
 const ABOUT: &str =
@@ -46,7 +47,42 @@ pub struct Cli {
 /// Reads the command line and the environment. Ends the process after `--help` and `--version` (0) and after wrong
 /// usage (2).
 pub fn parse() -> Options {
-    parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    parse_or_exit(std::env::args_os())
+}
+
+/// The same with these arguments; the first is the program's name.
+pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Options {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    parse_from(&arguments).unwrap_or_else(|error| {
+        if !error.use_stderr() {
+            error.exit();
+        }
+        eprintln!("uringd: {}", one_line(&error, &arguments));
+        std::process::exit(error.exit_code())
+    })
+}
+
+/// clap's message without its usage, in one line as all our errors are, with the variable if that was at fault.
+fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
+    let message = error.to_string();
+    let parts = message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let parts = parts.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let line = parts.collect::<Vec<_>>().join("; ").replace("; [", " [");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    let variable = variable_at_fault(error, arguments).map(|name| format!("{name}: ")).unwrap_or_default();
+    format!("{variable}{line} (see --help)")
+}
+
+/// The environment variable that the value came from: its option was not typed.
+fn variable_at_fault(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = option.split(' ').next()?;
+    let typed = |argument: &OsString| argument.to_string_lossy().split('=').next() == Some(flag);
+    let command = Cli::command();
+    let mut rows = command.get_arguments();
+    let row = rows.find(|row| row.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long)))?;
+    let variable = row.get_env().filter(|name| std::env::var_os(name).is_some())?;
+    (!arguments.iter().any(typed)).then(|| variable.to_string_lossy().into_owned())
 }
 
 /// Reads these arguments (the first is the program's name) and the environment.
@@ -64,7 +100,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_is_consistent() {

@@ -66,11 +66,18 @@ pub(crate) fn start_again(
     let inherited = inherited.as_raw_fd();
     // SAFETY: between fork and exec only async-signal-safe calls are made: fcntl, and those of `reset_signals`.
     unsafe { command.pre_exec(move || keep_open(inherited).and_then(|()| reset_signals())) };
-    let child = command.spawn()?;
+    let mut child = command.spawn()?;
     let pid = Pid::from_raw(child.id() as i32);
     // the child cannot be reaped before we wait for it, so the number still means it
-    let pidfd = pidfd_open(pid)?;
-    Ok(Child { pid: pid.as_raw(), pidfd })
+    match pidfd_open(pid) {
+        Ok(pidfd) => Ok(Child { pid: pid.as_raw(), pidfd }),
+        Err(error) => {
+            // nobody would ever wait for it: out of descriptors, most likely
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
 }
 
 /// A process that this one started, by descriptor: signals and waiting cannot hit another that got its number.

@@ -17,7 +17,9 @@
 //! | `/boot` | from now on new workers exit before they listen, if `FAULTY_BOOT_FILE` names a file; again: no longer |
 //!
 //! With `FAULTY_BOOT_MS=N` every worker takes N ms before it listens.
+//! While the file that `FAULTY_BOOT_HANG` names exists, new workers hang before they listen.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use uringd::{Cluster, Reply, Request, Response, Status};
@@ -29,6 +31,9 @@ fn main() -> ExitCode {
         }
         if let Some(ms) = std::env::var("FAULTY_BOOT_MS").ok().and_then(|ms| ms.parse().ok()) {
             std::thread::sleep(Duration::from_millis(ms));
+        }
+        while std::env::var_os("FAULTY_BOOT_HANG").is_some_and(|file| Path::new(&file).exists()) {
+            std::thread::sleep(Duration::from_millis(10));
         }
         answer
     });

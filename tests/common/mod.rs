@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -47,14 +47,20 @@ impl Program {
 
     /// The bare command: no URINGD_* variable, a process group of its own, JSON log on a pipe.
     pub fn command(self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.path());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("URINGD_")) {
-            command.env_remove(name);
-        }
+        let mut command = bare_command(&self.path());
         command.args(["--log-format", "json", "--log-level", "debug"]).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         command
     }
+}
+
+/// Any command in a process group of its own, without URINGD_* variables and with stderr on a pipe.
+pub fn bare_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("URINGD_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    command
 }
 
 impl Server {
@@ -67,14 +73,19 @@ impl Server {
         server
     }
 
-    /// Starts this command and waits until it is bound.
-    pub fn spawn(command: &mut Command) -> Server {
+    /// Starts this command and waits for nothing: its log may be text (strings in the log), its end may be near.
+    pub fn launch(command: &mut Command) -> Server {
         let mut child = command.spawn().expect("the program starts");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("a pipe");
         let reader = Arc::clone(&log);
         std::thread::spawn(move || reader.follow(stderr));
-        let mut server = Server { child, log, address: ([127, 0, 0, 1], 0).into() };
+        Server { child, log, address: ([127, 0, 0, 1], 0).into() }
+    }
+
+    /// Starts this command and waits until it is bound.
+    pub fn spawn(command: &mut Command) -> Server {
+        let mut server = Server::launch(command);
         let setup = server.wait_for("setup", |event| event["event"] == "setup");
         let addresses = setup["addresses"].as_str().expect("addresses").to_owned();
         if let Some(address) = addresses.split(' ').find_map(|address| address.parse().ok()) {
@@ -167,6 +178,16 @@ impl Server {
             let lines = self.log.lines.lock().unwrap();
             let _ = self.log.more.wait_timeout(lines, Duration::from_millis(10)).unwrap();
         }
+    }
+
+    /// Waits until nobody can write to the log any more and no process of the group is left.
+    pub fn wait_gone(&self) {
+        let lines = self.log.lines.lock().unwrap();
+        let (lines, _) = self.log.more.wait_timeout_while(lines, PATIENCE, |lines| !lines.1).unwrap();
+        assert!(lines.1, "somebody still has stderr open; the log:\n{:#?}", lines.0);
+        drop(lines);
+        // descriptors are closed a moment before a process is gone
+        self.wait("no process is left", || self.processes().is_empty());
     }
 
     /// Waits for the master to end, and gives how.
@@ -341,12 +362,17 @@ impl Client {
 
     fn read_more(&mut self) -> std::io::Result<()> {
         let mut buffer = [0; 65536];
-        match self.stream.read(&mut buffer) {
-            // this process was stopped and went on, or was moved with its machine
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.read_more(),
-            Err(error) => Err(error),
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(octets) => {
+        // A read with a timeout is interrupted even by signals that are ignored, such as SIGCHLD: the kernel cannot
+        // ignore that one at once while the thread whose child it was is starting another and so blocks signals.
+        let octets = loop {
+            match self.stream.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        match octets {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            octets => {
                 self.unread.extend_from_slice(&buffer[..octets]);
                 Ok(())
             }

@@ -1,0 +1,204 @@
+//! Restarts that do not help: the limit, the giveup, the ways out of it, and workers that never come up.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+
+/// A server whose next workers do not come up as long as one of two files exists.
+struct Fixture {
+    server: Server,
+    dies_at_boot: PathBuf,
+    hangs_at_boot: PathBuf,
+    _directory: TempDir,
+}
+
+impl Fixture {
+    /// `broken`: nobody comes up from the beginning.
+    fn start(broken: bool, arguments: &[&str]) -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let dies_at_boot = directory.path().join("dies");
+        let hangs_at_boot = directory.path().join("hangs");
+        if broken {
+            fs::write(&dies_at_boot, "").unwrap();
+        }
+        let mut all = vec!["--listen", "127.0.0.1:0", "--pin", "off"];
+        all.extend(arguments);
+        let mut command = Program::Faulty.command(&all);
+        command.env("FAULTY_BOOT_FILE", &dies_at_boot).env("FAULTY_BOOT_HANG", &hangs_at_boot);
+        let server = Server::spawn(&mut command);
+        if !broken {
+            server.wait_until_whole();
+        }
+        Fixture { server, dies_at_boot, hangs_at_boot, _directory: directory }
+    }
+
+    /// Kills all but one worker while nobody comes up, waits for the giveup, and gives it and the one that is left.
+    fn drive_to_giveup(&self) -> (Value, i32) {
+        fs::write(&self.dies_at_boot, "").unwrap();
+        let workers = self.server.listening();
+        let (survivor, victims) = workers.split_last().unwrap();
+        victims.iter().for_each(|(_, pid)| kill(*pid, "KILL"));
+        let giveup = self.server.wait_for("giveup", |line| line["event"] == "giveup");
+        // others that were started before it may still be on their way to their end
+        let master = self.server.pid();
+        self.server.wait("one is left", || children(master) == [survivor.1]);
+        (giveup, survivor.1)
+    }
+
+    fn count(&self, event: &str) -> usize {
+        self.server.events(event).len()
+    }
+
+    /// What the worker asks for is refused: it goes on. While one answer is on its way it does not ask again, so it
+    /// is made to ask until it does. It must be the only one.
+    fn asks_and_stays(&self, survivor: i32, ask: impl Fn()) {
+        let asked = self.count("suicide");
+        self.server.wait("it asked to be replaced", || {
+            ask();
+            self.count("suicide") > asked
+        });
+        assert_eq!(self.server.get("/pid").pid(), survivor, "the same worker answers afterwards");
+    }
+}
+
+fn time(line: &Value) -> SystemTime {
+    humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn exactly_the_limit_is_restarted_and_the_healthy_worker_goes_on_and_stays() {
+    let fixture = Fixture::start(false, &["--workers", "2", "--restart-limit", "3"]);
+    let (giveup, survivor) = fixture.drive_to_giveup();
+    assert_eq!((giveup["limit"].as_u64(), giveup["alive"].as_u64()), (Some(3), Some(1)));
+    fixture.server.wait("the last one has been heard of", || fixture.count("close") == 4);
+    let ends: Vec<_> = fixture
+        .server
+        .events("exit")
+        .iter()
+        .map(|exit| (exit["status"].as_str().unwrap().to_owned(), exit["cause"].as_str().unwrap().to_owned()))
+        .collect();
+    assert_eq!(ends[0], ("signal 9".to_owned(), "crash".to_owned()));
+    assert_eq!(ends[1..], vec![("code 9".to_owned(), "crash".to_owned()); 3]);
+    let panic = || assert_eq!(fixture.server.get("/panic").status, 500);
+    // twice: the first `stay` has been heard, or it would not ask again
+    fixture.asks_and_stays(survivor, panic);
+    fixture.asks_and_stays(survivor, panic);
+    fixture.asks_and_stays(survivor, || kill(survivor, "TERM"));
+    assert_eq!(fixture.count("fork"), 2 + 3, "not one more than the limit");
+    assert_eq!(fixture.count("giveup"), 1, "said once");
+    assert_eq!(children(fixture.server.pid()), [survivor]);
+}
+
+#[test]
+fn after_a_window_one_worker_is_tried_and_after_another_the_pool_is_whole() {
+    const WINDOW: Duration = Duration::from_secs(2);
+    let limits = ["--workers", "3", "--restart-limit", "2", "--restart-window", "2s"];
+    let fixture = Fixture::start(false, &limits);
+    let (giveup, survivor) = fixture.drive_to_giveup();
+    fs::remove_file(&fixture.dies_at_boot).unwrap();
+    let forks = fixture.count("fork");
+    fixture.server.wait_until_whole();
+    let forked: Vec<Value> = fixture.server.events("fork").split_off(forks);
+    assert_eq!(forked.len(), 2, "one trial and one more: {forked:?}");
+    let after_giveup = time(&forked[0]).duration_since(time(&giveup)).unwrap();
+    assert!(after_giveup >= WINDOW, "tried only after a whole window, not {after_giveup:?}");
+    let trial = fixture
+        .server
+        .wait_for("the trial", |line| line["event"] == "listening" && line["pid"] == forked[0]["pid"]);
+    let after_trial = time(&forked[1]).duration_since(time(&trial)).unwrap();
+    // both were written down a little after they were decided
+    assert!(after_trial >= WINDOW - Duration::from_millis(50), "it must last a window, not {after_trial:?}");
+    assert!(fixture.server.listening().iter().any(|(_, pid)| *pid == survivor));
+    // and the account is empty: a crash is repaired again
+    kill(survivor, "KILL");
+    fixture.server.wait("repaired", || fixture.count("fork") == forks + 3);
+    fixture.server.wait_until_whole();
+    assert_eq!(fixture.count("giveup"), 1);
+}
+
+#[test]
+fn without_a_worker_left_it_ends_with_code_3() {
+    let mut fixture = Fixture::start(true, &["--workers", "1", "--restart-limit", "2"]);
+    assert_eq!(fixture.server.wait_exit().code(), Some(3));
+    fixture.server.wait_gone();
+    assert_eq!(fixture.count("fork"), 1 + 2);
+    let giveups = fixture.server.events("giveup");
+    assert_eq!((giveups.len(), giveups[0]["alive"].as_u64()), (1, Some(0)));
+    let said: Vec<Value> = fixture.server.log().into_iter().filter(Value::is_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].as_str().unwrap().starts_with("uringd: gave up"), "{said:?}");
+    fixture.server.wait_gone();
+}
+
+#[test]
+fn sighup_clears_a_giveup_at_once() {
+    let fixture = Fixture::start(false, &["--workers", "3", "--restart-limit", "1"]);
+    let (giveup, survivor) = fixture.drive_to_giveup();
+    fs::remove_file(&fixture.dies_at_boot).unwrap();
+    fixture.server.signal("HUP");
+    let done = fixture.server.wait_for("the roll", |line| line["stage"] == "done");
+    assert!(time(&done).duration_since(time(&giveup)).unwrap() < PATIENCE, "not after the window of 60 s");
+    fixture.server.wait_until_whole();
+    fixture.server.wait("the survivor is replaced", || {
+        fixture.server.listening().iter().all(|(_, pid)| *pid != survivor)
+    });
+    // nothing is left on the account: the limit is there again
+    kill(fixture.server.listening()[0].1, "KILL");
+    fixture.server.wait("repaired", || fixture.count("exit") >= 5);
+    fixture.server.wait_until_whole();
+    assert_eq!(fixture.count("giveup"), 1);
+}
+
+#[test]
+fn a_worker_that_never_listens_is_killed_and_counts() {
+    let limits = ["--workers", "2", "--restart-limit", "1", "--boot-timeout", "1s"];
+    let fixture = Fixture::start(false, &limits);
+    fs::write(&fixture.hangs_at_boot, "").unwrap();
+    let [(_, victim), (_, survivor)] = fixture.server.listening()[..] else { panic!("two workers") };
+    let forks = fixture.count("fork");
+    kill(victim, "KILL");
+    let exit = fixture.server.wait_for("the exit", |line| line["cause"] == "boot-timeout");
+    assert_eq!(exit["status"], "signal 9");
+    let fork = &fixture.server.events("fork")[forks];
+    assert_eq!(fork["pid"], exit["pid"]);
+    let lived = time(&exit).duration_since(time(fork)).unwrap();
+    assert!(lived >= Duration::from_millis(990), "the boot timeout is 1 s, it lived {lived:?}");
+    let giveup = fixture.server.wait_for("giveup", |line| line["event"] == "giveup");
+    assert_eq!(giveup["alive"], 1, "the second one was one too many");
+    assert_eq!(fixture.count("fork"), forks + 1);
+    assert_eq!(fixture.server.get("/pid").pid(), survivor);
+}
+
+#[test]
+fn a_reload_whose_replacements_do_not_come_up_fails_and_charges_nobody() {
+    // with a limit of none the first charge would be a giveup
+    let limits = ["--workers", "2", "--restart-limit", "0", "--boot-timeout", "1s"];
+    let fixture = Fixture::start(false, &limits);
+    let before = fixture.server.listening();
+    for (file, cause) in [(&fixture.hangs_at_boot, "boot-timeout"), (&fixture.dies_at_boot, "crash")] {
+        fs::write(file, "").unwrap();
+        let seen = fixture.server.log().len();
+        fixture.server.signal("HUP");
+        let (_, failed) =
+            fixture.server.wait_for_after(seen, "the failure", |line| line["stage"] == "failed");
+        assert_eq!((failed["event"].as_str(), failed["slot"].as_u64()), (Some("reload"), Some(0)));
+        fixture.server.wait_for_after(seen, "the exit", |line| line["cause"] == cause);
+        fs::remove_file(file).unwrap();
+        assert_eq!(fixture.server.listening(), before, "the old ones stay");
+        for _ in 0..10 {
+            let pid = fixture.server.get("/pid").pid();
+            assert!(before.iter().any(|(_, old)| *old == pid), "{pid} serves");
+        }
+    }
+    assert_eq!(fixture.count("fork"), 2 + 2, "one replacement a roll is tried");
+    fixture.server.signal("HUP");
+    fixture.server.wait_for("the next roll", |line| line["stage"] == "done");
+    assert_eq!(fixture.count("giveup"), 0, "nothing was charged");
+    kill(fixture.server.listening()[0].1, "KILL");
+    fixture.server.wait_for("the charge that is one too many", |line| line["event"] == "giveup");
+}

@@ -4,7 +4,7 @@
 //! Neighbours: everything above may return these; this file imports nothing of ours.
 
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The result of everything in this crate that can fail.
@@ -96,9 +96,15 @@ impl Error {
 
     /// Prints the one line and gives the exit code; for `main` functions.
     pub fn report(&self) -> ExitCode {
-        eprintln!("uringd: {self}");
+        print_line(self);
         ExitCode::from(self.exit_code())
     }
+}
+
+/// The one line, in one write: other processes write to the same stderr, and `eprintln` writes piece by piece. A
+/// stderr that is closed is nobody's trouble.
+pub(crate) fn print_line(problem: impl std::fmt::Display) {
+    let _ = io::stderr().write_all(format!("uringd: {problem}\n").as_bytes());
 }
 
 /// `fn main() -> uringd::Result<()>` prints the `Debug` form of an error, so that form is the message too.

@@ -4,6 +4,7 @@
 //! Neighbours: the rows are `config::options`; `main` hands what comes out to `Config::resolve`.
 
 use crate::config::Options;
+use crate::error::print_line;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
@@ -57,7 +58,7 @@ pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Options {
         if !error.use_stderr() {
             error.exit();
         }
-        eprintln!("uringd: {}", one_line(&error, &arguments));
+        print_line(one_line(&error, &arguments));
         std::process::exit(error.exit_code())
     })
 }

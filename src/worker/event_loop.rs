@@ -188,6 +188,10 @@ impl<H: Handler> EventLoop<H> {
         let connection = self.connections.at(slot);
         connection.state = State::Leaving(leave);
         connection.span.len = 0;
+        if leave == Leave::Close {
+            // a reply that is still owed has nobody left to go to
+            connection.exchange.release();
+        }
         if connection.receiving && !connection.cancelling {
             connection.cancelling = true;
             self.ring.push(token, Op::CancelReceive);

@@ -444,6 +444,8 @@ impl<H: Handler> EventLoop<H> {
 
     /// Output leaves with this turn's submit; what follows it is done in the next turn, when it is known to be out.
     fn flush_then(&mut self, slot: u32, next: Next) {
+        // whatever the client was given time for, it has done; what follows sets its own limit
+        self.timers.stop(slot);
         let connection = self.connections.at(slot);
         connection.state = State::Flushing;
         connection.next = next;

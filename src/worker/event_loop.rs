@@ -31,6 +31,9 @@ const FRESH_ACCEPT_INTERVAL_MS: Millis = 50;
 const FRESH_ACCEPTS_MAX: usize = 16;
 /// How long we read on after our last answer, for a client that does not close.
 const LINGER_MS: Millis = 2_000;
+/// Octets of answers to one connection in one turn beyond which what it goes on sending is kept for the next: the
+/// receive pool can be full of one client's requests, each with an answer many times as long.
+const TURN_OUTPUT: u32 = 64 * 1024;
 /// Unread octets beyond which a connection that cannot be answered yet is not received from.
 const UNREAD_PAUSE: usize = 32 * 1024;
 /// Unread octets beyond which it is closed: the receive was cancelled long before, so no client gets here that
@@ -405,6 +408,7 @@ impl<H: Handler> EventLoop<H> {
         let connection = self.connections.at(slot);
         let next = match next {
             Next::Receive { .. } if connection.peer_ended => Next::Close { linger: false },
+            Next::Receive { .. } if connection.span.len > TURN_OUTPUT => Next::Resume,
             next => next,
         };
         connection.next = next;

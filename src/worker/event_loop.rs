@@ -62,6 +62,9 @@ pub struct EventLoop<H> {
     sends: Vec<(Token, Span)>,
     /// Connections whose output has just left and that have something to do after it.
     following: Vec<Token>,
+    /// Connections that the peer has ended, until the turn's last completion: one behind it may say that the last
+    /// answer was cut short.
+    ended: Vec<Token>,
     drain: Option<Drain>,
     fresh_accept_at: Millis,
     /// Set by a panic, cleared when the master has been asked for a replacement.
@@ -97,6 +100,7 @@ impl<H: Handler> EventLoop<H> {
             dirty: Vec::new(),
             sends: Vec::new(),
             following: Vec::new(),
+            ended: Vec::new(),
             drain: None,
             fresh_accept_at: 0,
             panicked: false,
@@ -124,10 +128,11 @@ impl<H: Handler> EventLoop<H> {
         let timeout = self.timeout();
         self.ring.turn(&mut self.sends, timeout).map_err(|e| Error::io("wait on the ring", e))?;
         self.clock.advance();
-        let following = std::mem::take(&mut self.following);
+        let mut following = std::mem::take(&mut self.following);
         while let Some(completion) = self.ring.next() {
             self.complete(completion);
         }
+        following.append(&mut self.ended);
         for token in following {
             self.follow(token);
         }
@@ -338,7 +343,11 @@ impl<H: Handler> EventLoop<H> {
     fn peer_ended(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         match connection.state {
-            State::Reading if connection.span.len == 0 => self.release(slot, Leave::Close),
+            State::Reading if connection.span.len == 0 => {
+                connection.state = State::Flushing;
+                connection.next = Next::Close { linger: false };
+                self.ended.push(self.connections.token(slot));
+            }
             State::Reading => self.flush_then(slot, Next::Close { linger: false }),
             State::Lingering => self.release(slot, Leave::Close),
             _ => {}

@@ -36,10 +36,12 @@ struct Listener {
 pub struct Listeners {
     all: Vec<Listener>,
     draining: bool,
-    /// The kernel had no descriptor for an accept of ours: none is armed before `retry`.
+    /// The kernel had no descriptor for an accept of the ring's: none is armed before `retry`.
     exhausted: bool,
-    /// The log says that descriptors have run out.
-    said: bool,
+    /// The last accept of the ring's failed for want of a descriptor or memory.
+    ring_starves: bool,
+    /// So did the last fresh one. That is another matter: the ring's need none of this process's descriptors.
+    fresh_starves: bool,
 }
 
 impl Listeners {
@@ -96,11 +98,12 @@ impl Listeners {
         };
         listener.state = if self.draining { State::Joined } else { State::Paused };
         match result {
-            Ok(_) => self.recovered(),
-            Err(errno) => {
-                self.exhausted |= is_exhaustion(*errno);
-                self.failed(number as usize, *errno);
+            Err(errno) if is_exhaustion(*errno) => {
+                self.exhausted = true;
+                self.starves(*errno, |listeners| &mut listeners.ring_starves);
             }
+            Ok(_) => self.recovers(|listeners| &mut listeners.ring_starves),
+            Err(errno) => self.failed(number as usize, *errno),
         }
         slot
     }
@@ -116,13 +119,16 @@ impl Listeners {
     /// Takes one waiting connection from this listener, if there is one.
     pub fn accept_from(&mut self, number: usize) -> Option<(OwnedFd, Option<SocketAddr>)> {
         let socket = self.all[number].socket.as_ref()?;
-        match socket::accept(socket.as_fd()) {
-            Ok(accepted) => Some(accepted),
-            Err(errno) => {
-                self.failed(number, errno);
-                None
+        let result = socket::accept(socket.as_fd());
+        match result {
+            Err(errno) if is_exhaustion(errno) => {
+                self.starves(errno, |listeners| &mut listeners.fresh_starves)
             }
+            // a descriptor is taken before the queue is looked at
+            Ok(_) | Err(Errno::EAGAIN) => self.recovers(|listeners| &mut listeners.fresh_starves),
+            Err(errno) => self.failed(number, errno),
         }
+        result.ok()
     }
 
     /// Time has passed since descriptors ran out: accepts may be armed again.
@@ -154,7 +160,6 @@ impl Listeners {
 
     fn failed(&mut self, number: usize, errno: Errno) {
         match errno {
-            errno if is_exhaustion(errno) => self.ran_out(errno),
             // shut down by a sibling on a stop, or by whoever gave it to us
             Errno::EINVAL | Errno::EBADF if !self.draining => {
                 tracing::debug!(listener = number, "a listening socket was shut down");
@@ -165,16 +170,18 @@ impl Listeners {
         }
     }
 
-    fn ran_out(&mut self, errno: Errno) {
-        if !std::mem::replace(&mut self.said, true) {
-            tracing::warn!(%errno, "accepting pauses: out of descriptors or memory (raise LimitNOFILE=, fs.file-max); it resumes by itself");
+    /// Said once, until neither kind of accept starves any more.
+    fn starves(&mut self, errno: Errno, which: impl Fn(&mut Listeners) -> &mut bool) {
+        let said = self.ring_starves || self.fresh_starves;
+        *which(self) = true;
+        if !said {
+            tracing::warn!(%errno, "accepting slows down or pauses: out of descriptors or memory (raise LimitNOFILE=, fs.file-max); it resumes by itself");
         }
     }
 
-    fn recovered(&mut self) {
-        self.exhausted = false;
-        if std::mem::take(&mut self.said) {
-            tracing::info!("accepting again");
+    fn recovers(&mut self, which: impl Fn(&mut Listeners) -> &mut bool) {
+        if std::mem::take(which(self)) && !(self.ring_starves || self.fresh_starves) {
+            tracing::info!("accepting again as before");
         }
     }
 }

@@ -320,6 +320,10 @@ impl<H: Handler> EventLoop<H> {
                 self.ring.buffers.give_back(lease);
             }
             _ => {
+                if let Next::Close { linger } = &mut connection.next {
+                    // its last request was not its last word: closing on more of it would reset the answer away
+                    *linger = true;
+                }
                 connection.exchange.keep(self.ring.buffers.bytes(&lease));
                 self.ring.buffers.give_back(lease);
                 self.pause_receive(slot);

@@ -4,6 +4,7 @@
 
 use crate::config::Listen;
 use crate::error::{Error, Result};
+use crate::sys::socket::limit_unsent;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, TcpNoDelay};
 use nix::sys::socket::{
@@ -14,7 +15,7 @@ use nix::sys::stat::{Mode, umask};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,11 @@ use std::time::{Duration, Instant};
 /// so an address in use is worth a second look before it is reported.
 const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
 const IN_USE_PAUSE: Duration = Duration::from_millis(25);
+
+/// The kernel calls a socket writable when half of this has been taken, and not before. Left to itself it waits for
+/// a third of a buffer that may have grown to megabytes, and a client that reads slowly all the time would look like
+/// one that does not read (`--send-timeout`).
+const UNSENT_OCTETS_MAX: u32 = 128 * 1024;
 
 /// A bound and listening socket.
 #[derive(Debug)]
@@ -86,6 +92,8 @@ fn bind_tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> std::result::Re
     setsockopt(&socket, ReuseAddr, &true)?;
     // accepted sockets inherit it: no segment of an answer waits for an acknowledgement
     setsockopt(&socket, TcpNoDelay, &true)?;
+    // so is this
+    limit_unsent(socket.as_fd(), UNSENT_OCTETS_MAX)?;
     if address.is_ipv6() {
         setsockopt(&socket, Ipv6V6Only, &v6_only)?;
     }

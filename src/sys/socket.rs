@@ -1,6 +1,6 @@
 //! Sockets: accepting with the peer's address, and what nix says with raw descriptors.
 //!
-//! Neighbours: `worker::listeners` accepts with it, `worker::control` asks for peers.
+//! Neighbours: `worker::listeners` accepts with it, `worker::control` asks for peers, `master::listeners` sets options.
 
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, SockaddrLike, SockaddrStorage};
@@ -27,6 +27,22 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, Option<Socket
 pub(crate) fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     let address: SockaddrStorage = nix::sys::socket::getpeername(socket.as_raw_fd()).ok()?;
     internet_address(&address)
+}
+
+/// Bounds what is written to a TCP socket and has not left this machine (tcp(7), TCP_NOTSENT_LOWAT).
+pub(crate) fn limit_unsent(socket: BorrowedFd<'_>, octets: u32) -> Result<(), Errno> {
+    let len = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` octets of `octets`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const octets).cast(),
+            len,
+        )
+    };
+    Errno::result(result).map(|_| ())
 }
 
 /// Stops a listening socket for every process that holds a copy: clients are refused from now on.

@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -264,8 +265,8 @@ impl Log {
 }
 
 /// One keep-alive connection.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     unread: Vec<u8>,
 }
 
@@ -307,7 +308,28 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Client { stream, unread: vec![] })
+        Ok(Client::over(stream))
+    }
+
+    /// Closes with a reset instead of a FIN.
+    pub fn reset(self) {
+        let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+        nix::sys::socket::setsockopt(&self.stream, nix::sys::socket::sockopt::Linger, &at_once).unwrap();
+    }
+}
+
+impl Client<UnixStream> {
+    pub fn connect_unix(path: &Path) -> Client<UnixStream> {
+        let stream = UnixStream::connect(path).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client::over(stream)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub fn over(stream: S) -> Client<S> {
+        Client { stream, unread: vec![] }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -330,6 +352,22 @@ impl Client {
 
     /// Reads one response with a Content-Length (or a 204).
     pub fn read_answer(&mut self) -> std::io::Result<Answer> {
+        let mut answer = self.read_head()?;
+        let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a length"));
+        answer.body = self.read_octets(length)?;
+        Ok(answer)
+    }
+
+    /// Reads exactly as many octets of content.
+    pub fn read_octets(&mut self, octets: usize) -> std::io::Result<Vec<u8>> {
+        while self.unread.len() < octets {
+            self.read_more()?;
+        }
+        Ok(self.unread.drain(..octets).collect())
+    }
+
+    /// Reads the head of one response: all there is of an answer to HEAD.
+    pub fn read_head(&mut self) -> std::io::Result<Answer> {
         let end = loop {
             if let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
@@ -338,13 +376,7 @@ impl Client {
         };
         let head = String::from_utf8(self.unread.drain(..end).collect()).expect("a head of text");
         let status = head[9..12].parse().expect("a status");
-        let mut answer = Answer { status, head, body: vec![] };
-        let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a length"));
-        while self.unread.len() < length {
-            self.read_more()?;
-        }
-        answer.body = self.unread.drain(..length).collect();
-        Ok(answer)
+        Ok(Answer { status, head, body: vec![] })
     }
 
     /// Reads until the server closes; gives what came before. An error says how it ended otherwise.
@@ -395,6 +427,16 @@ pub fn status_field(pid: i32, name: &str) -> Option<String> {
 /// Anonymous memory in KiB.
 pub fn rss_anon(pid: i32) -> u64 {
     status_field(pid, "RssAnon").expect("a running process").parse().unwrap()
+}
+
+/// How many TCP connections of this port somebody still holds at the server's end: established, or closed by the
+/// peer alone. Those that were let go and only linger in the kernel do not count.
+pub fn held_sockets(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let held = ["01", "08"]; // ESTABLISHED, CLOSE_WAIT
+    fields.filter(|fields| fields[1].ends_with(&local) && held.contains(&fields[3])).count()
 }
 
 pub fn descriptors(pid: i32) -> Vec<String> {

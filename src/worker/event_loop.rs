@@ -421,6 +421,10 @@ impl<H: Handler> EventLoop<H> {
         let connection = self.connections.at(slot);
         let next = match next {
             Next::Receive { .. } if connection.peer_ended => Next::Close { linger: false },
+            // the answer's head promised to keep the connection, but by now all that are idle have been closed
+            Next::Receive { .. } if self.drain.as_ref().is_some_and(Drain::is_over) => {
+                Next::Close { linger: false }
+            }
             Next::Receive { .. } if connection.span.len > TURN_OUTPUT => Next::Resume,
             next => next,
         };
@@ -489,8 +493,6 @@ impl<H: Handler> EventLoop<H> {
             Next::Resume => self.resume(slot),
             Next::Close { linger: true } if !connection.peer_ended && !too_late => self.linger(slot),
             Next::Close { .. } => self.release(slot, Leave::Close),
-            // the answer's head promised to keep the connection, but by now all that are idle have been closed
-            Next::Receive { .. } if too_late => self.release(slot, Leave::Close),
             next @ (Next::Receive { .. } | Next::Wait) => self.settle(slot, next, false),
         }
     }

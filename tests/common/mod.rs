@@ -431,6 +431,7 @@ pub fn rss_anon(pid: i32) -> u64 {
 
 /// How many TCP connections of this port somebody still holds at the server's end: established, or closed by the
 /// peer alone. Those that were let go and only linger in the kernel do not count.
+/// The kernel's table is not read in one piece while other sockets come and go: wait for a number, do not assert it.
 pub fn held_sockets(port: u16) -> usize {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let local = format!(":{port:04X}");

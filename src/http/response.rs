@@ -32,6 +32,9 @@ pub(super) enum ConnectionField {
 /// Bodies beyond this are not copied behind their head but sent from where they are.
 pub(super) const COPIED_BODY_OCTETS_MAX: usize = 16 * 1024;
 
+/// Most heads are shorter; the buffer grows for those that are not.
+const HEAD_OCTETS_USUAL: usize = 256;
+
 macro_rules! statuses {
     ($($name:ident = $code:literal $reason:literal,)*) => {
         impl Status {
@@ -142,9 +145,9 @@ impl Response {
         head_only: bool,
         date: &Date,
     ) -> Option<Bytes> {
+        out.reserve(HEAD_OCTETS_USUAL + self.body.len().min(COPIED_BODY_OCTETS_MAX));
         out.extend_from_slice(self.status.line());
-        out.extend_from_slice(b"Server: uringd\r\nDate: ");
-        out.extend_from_slice(date.text());
+        out.extend_from_slice(date.lines());
         match connection {
             ConnectionField::Silent => {}
             ConnectionField::Close => out.extend_from_slice(b"\r\nConnection: close"),

@@ -17,15 +17,17 @@
 //! | `/boot` | from now on new workers exit before they listen, if `FAULTY_BOOT_FILE` names a file; again: no longer |
 //!
 //! With `FAULTY_BOOT_MS=N` every worker takes N ms before it listens.
+//! With `FAULTY_EVENTS=FILE` the master appends each event to this file, one JSON object a line.
 //! While the file that `FAULTY_BOOT_HANG` names exists, new workers hang before they listen.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-use uringd::{Cluster, Reply, Request, Response, Status};
+use uringd::{Cluster, Event, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
-    let outcome = Cluster::from_args().run(|_| {
+    let outcome = Cluster::from_args().on_event(record).run(|_| {
         if boot_file().is_some_and(|file| file.exists()) {
             std::process::exit(9);
         }
@@ -41,6 +43,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
+}
+
+/// What a program can do with events: they are an enum, and arrive in the master.
+fn record(event: &Event) {
+    let Some(path) = std::env::var_os("FAULTY_EVENTS") else { return };
+    let line = serde_json::to_string(event).expect("plain data");
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
 }
 
 fn answer(request: &Request<'_>) -> Reply {

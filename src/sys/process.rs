@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `master::spawn` starts and signals workers with it, `worker` settles in with it.
 
+use super::signal;
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Gid, Pid, Uid};
@@ -144,12 +145,14 @@ fn keep_open(fd: RawFd) -> io::Result<()> {
 }
 
 /// The master blocks the signals that it reads from its signalfd; a child starts with none blocked, and with the
-/// default for each, as libuv's children do.
+/// default for each but those that are the master's alone: ignored from before the exec on, so that there is no moment
+/// in which a terminal's Ctrl-C or a SIGHUP to the whole group ends a worker that is just being started.
 fn reset_signals() -> io::Result<()> {
     for signal in 1..=31 {
         // SAFETY: SIG_DFL runs no code of ours; KILL and STOP refuse, which is right.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    signal::ignore_the_masters();
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
     Ok(())
 }

@@ -15,7 +15,7 @@ static KILL_TIMEOUT_US: AtomicI64 = AtomicI64::new(0);
 
 /// Ignores what a terminal sends to the whole group, and what only the master understands: workers leave when the
 /// master says so.
-pub(crate) fn ignore_terminal() {
+pub(crate) fn ignore_the_masters() {
     for signal in [
         Signal::SIGINT,
         Signal::SIGHUP,

@@ -745,6 +745,10 @@ impl<H: Handler> EventLoop<H> {
 
     fn listen(&mut self, socket: OwnedFd) {
         let number = self.listeners.add(socket);
+        if self.drain.is_some() {
+            // it came too late to be served from, and must not keep the worker here
+            return self.drain_listeners();
+        }
         self.arm_accepts();
         self.control.listening(number);
     }

@@ -47,7 +47,8 @@ pub struct Listeners {
 impl Listeners {
     /// Takes a listening socket; gives its number.
     pub fn add(&mut self, socket: OwnedFd) -> usize {
-        self.all.push(Listener { socket: Some(socket), state: State::Paused });
+        let state = if self.draining { State::Joined } else { State::Paused };
+        self.all.push(Listener { socket: Some(socket), state });
         self.all.len() - 1
     }
 

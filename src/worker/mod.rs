@@ -40,7 +40,7 @@ pub(crate) fn run<H: Handler>(
     own_settings: impl FnOnce() -> Result<WorkerSettings>,
     make: impl FnOnce(Worker) -> H,
 ) -> Result<i32> {
-    signal::ignore_terminal();
+    signal::ignore_the_masters();
     let mut channel = Channel::from_fd(channel).map_err(|e| Error::io("use the channel to the master", e))?;
     let ring = match Ring::new(0) {
         Ok(ring) => ring,

@@ -55,7 +55,7 @@ pub fn guard<T>(doing: impl FnOnce() -> String, call: impl FnOnce() -> T) -> Opt
 #[cold]
 fn report(request: &str) {
     if let Some(Seen { message, location, backtrace }) = SEEN.take() {
-        tracing::error!(request, message, location, %backtrace, "panic in the handler");
+        tracing::error!(request, panic = message, location, %backtrace, "panic in the handler");
     }
 }
 

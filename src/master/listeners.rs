@@ -4,7 +4,7 @@
 
 use crate::config::Listen;
 use crate::error::{Error, Result};
-use crate::sys::socket::limit_unsent;
+use crate::sys::socket::{internet_address, limit_unsent};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, TcpNoDelay};
 use nix::sys::socket::{
@@ -135,9 +135,7 @@ fn depth(backlog: u32) -> Backlog {
 
 fn bound_address(socket: &OwnedFd) -> std::result::Result<SocketAddr, Errno> {
     let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
-    let v4 = address.as_sockaddr_in().map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)));
-    let v6 = || address.as_sockaddr_in6().map(|a| SocketAddr::from(std::net::SocketAddrV6::from(*a)));
-    v4.or_else(v6).ok_or(Errno::EAFNOSUPPORT)
+    internet_address(&address).ok_or(Errno::EAFNOSUPPORT)
 }
 
 fn inode(path: &Path) -> std::result::Result<(u64, u64), Errno> {

@@ -18,6 +18,7 @@ pub use setup::{Features, kernel_release};
 pub use token::Token;
 
 use crate::error::RingRefusal;
+use crate::sys::socket::internet_address;
 use bytes::Bytes;
 use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -288,8 +289,7 @@ impl AcceptAddress {
         use nix::sys::socket::{SockaddrLike, SockaddrStorage};
         // SAFETY: the accept has completed: the kernel wrote `len` octets of `storage` and is done with both.
         let address = unsafe { SockaddrStorage::from_raw((&raw const self.storage).cast(), Some(self.len)) }?;
-        let v4 = address.as_sockaddr_in().map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)));
-        v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddr::from(std::net::SocketAddrV6::from(*a))))
+        internet_address(&address)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sockets: accepting with the peer's address, and what nix says with raw descriptors.
 //!
-//! Neighbours: `worker::listeners` accepts with it, `worker::control` asks for peers, `master::listeners` sets options.
+//! Neighbours: `worker::listeners` accepts with it, `worker::control` asks for peers, `master::listeners` sets options,
+//! `ring` reads the addresses its accepts wrote.
 
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, SockaddrLike, SockaddrStorage};
@@ -50,7 +51,8 @@ pub(crate) fn stop_listening(socket: BorrowedFd<'_>) {
     let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), Shutdown::Both);
 }
 
-fn internet_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+/// The address and port; `None` for a Unix socket's.
+pub(crate) fn internet_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|a| SocketAddrV4::from(*a).into());
     v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddrV6::from(*a).into()))
 }

@@ -24,7 +24,7 @@ fn released_in_the_middle_of_a_pipeline_the_rest_is_answered_in_order_by_another
     first.listen(&listener);
 
     let mut client = Client::connect(address);
-    let requests = ["/hang?ms=300", "/pid", "/bytes?n=100000", "/hang?ms=50", "/pid"];
+    let requests = ["/hang?ms=500", "/pid", "/bytes?n=100000", "/hang?ms=50", "/pid"];
     let pipeline: String = requests.map(|path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).concat();
     let (now, later) = pipeline.split_at(pipeline.len() - 9);
     client.send(now);
@@ -41,9 +41,12 @@ fn released_in_the_middle_of_a_pipeline_the_rest_is_answered_in_order_by_another
     client.send(later);
     let answers: Vec<Answer> =
         requests.iter().map(|_| client.read_answer().expect("every answer comes")).collect();
-    assert_eq!(answers[0].pid(), first.pid());
     assert_eq!(answers[2].body.len(), 100_000);
-    for answer in [&answers[1], &answers[3], &answers[4]] {
+    // the first worker answers what it owed (on a machine that stood still for a while, more), the second all the rest
+    let by_first = |answer: &&Answer| answer.body.len() == 100_000 || answer.pid() == first.pid();
+    let kept = answers.iter().take_while(by_first).count();
+    assert!((1..answers.len()).contains(&kept), "{kept} answers of the first worker");
+    for answer in answers[kept..].iter().filter(|answer| answer.body.len() != 100_000) {
         assert_eq!(answer.pid(), second.pid());
     }
     assert_eq!(client.get("/pid").pid(), second.pid(), "and it goes on there");

@@ -1,4 +1,4 @@
-//! The events: what the master says happened, with Node's names (`cluster` and `child_process`) and four of ours.
+//! The events: what the master says happened, with Node's names (`cluster` and `child_process`) and three of ours.
 //! Each is one structured log line and one value for code.
 //!
 //! Neighbours: made by `master::lifecycle` and `master::event_loop`, given to `Cluster::on_event`.
@@ -55,7 +55,7 @@ pub enum Cause {
     Spawn,
 }
 
-/// What happened. The variants are Node's event names; `Suicide`, `Giveup`, `Reload` and `Stalled` are ours.
+/// What happened. The variants are Node's event names; `Suicide`, `Giveup` and `Reload` are ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 #[non_exhaustive]
@@ -114,8 +114,6 @@ pub enum Event {
     },
     /// A roll began, ended or failed.
     Reload(Roll),
-    /// A worker's loop has not turned for too long.
-    Stalled(WorkerRef),
 }
 
 /// The stages of a roll (SIGHUP).

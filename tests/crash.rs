@@ -113,3 +113,35 @@ fn assert_crashed(server: &Server, (slot, pid): (u64, i32), status: &str) {
     assert!(disconnect_at < fork && fork < online && online < listening, "{:#?}", server.log());
     assert!(server.events("suicide").is_empty(), "nobody asked");
 }
+
+/// A log that nobody reads any more must end nobody: neither the master at its next event nor a worker.
+#[test]
+fn a_log_whose_reader_has_died_harms_nobody() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let mut command = Program::Faulty.command(&["--workers", "2", "--listen", &listen]);
+    let mut master = command.spawn().unwrap();
+    drop(master.stderr.take());
+    let pid = master.id() as i32;
+    let answers =
+        || Client::try_connect(([127, 0, 0, 1], port).into()).and_then(|mut client| client.try_get("/pid"));
+    let eventually = |what: &str, so: &dyn Fn() -> bool| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !so() {
+            assert!(std::time::Instant::now() < deadline, "not in time: {what}");
+            thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    eventually("it serves", &|| answers().is_ok());
+    for victim in children(pid) {
+        kill(victim, "KILL");
+        eventually("the pool is whole", &|| children(pid).len() == 2 && !children(pid).contains(&victim));
+        eventually("it serves", &|| answers().is_ok());
+    }
+    let panicked = Client::connect(([127, 0, 0, 1], port).into()).get("/panic");
+    assert_eq!(panicked.status, 500, "the panic is logged to nobody as well");
+    assert!(master.try_wait().unwrap().is_none(), "the master lives");
+    kill(pid, "TERM");
+    assert_eq!(master.wait().unwrap().code(), Some(0));
+    eventually("nobody is left", &|| group_members(pid).is_empty());
+}

@@ -311,3 +311,28 @@ fn set_soft_limit(pid: i32, limit: &str) {
         Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={limit}:")]).status();
     assert!(status.unwrap().success());
 }
+
+/// While an answer is owed nothing more is answered, and a client that sends on is stopped being read from.
+#[test]
+fn a_client_that_floods_while_its_answer_is_owed_is_stopped() {
+    let server = Server::start(Program::Faulty, &["--workers", "1"]);
+    let worker = server.listening()[0].1;
+    let before = rss_anon(worker);
+    let mut client = server.connect();
+    client.send("GET /hang?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let (requests, mut taken) = (GET.repeat(500), 0);
+    while let Ok(octets) =
+        std::io::Write::write(&mut client.stream, &requests.as_bytes()[taken % requests.len()..])
+    {
+        taken += octets;
+        assert!(taken < 64 << 20, "the worker takes it all");
+    }
+    let during = rss_anon(worker);
+    println!("{taken} octets left the client, {before} KiB before, {during} KiB with them");
+    assert!(during < before + 2 * 1024, "{before} KiB before, {during} KiB with {taken} octets unanswered");
+    assert_eq!(client.read_answer().unwrap().status, 200, "the answer that was owed");
+    for _ in 0..taken / GET.len() {
+        assert_eq!(client.read_answer().unwrap().status, 200, "and all the others");
+    }
+}

@@ -61,6 +61,9 @@ fn a_blocked_worker_keeps_no_later_client_waiting() {
     assert_eq!(blocked.read_answer().expect("the answer that was under way").pid(), pid);
     drop(blocked);
     assert_eq!(server.wait_exit().code(), Some(0));
+    server.wait_gone();
+    let statuses: Vec<_> = server.events("exit").into_iter().map(|exit| exit["status"].clone()).collect();
+    assert_eq!(statuses, ["code 0", "code 0"], "no worker stumbles over a socket that its sibling shut down");
 }
 
 #[test]

@@ -168,10 +168,18 @@ fn without_duplicates(cores: &[usize]) -> Vec<usize> {
     kept
 }
 
+/// A ring's table of direct descriptors has at most 2^20 places (io_uring/rsrc.c), some of which wait in accepts.
+const MAX_CONNECTIONS_MAX: u32 = (1 << 20) - DESCRIPTOR_RESERVE as u32;
+
 fn limit_connections(asked: Option<u32>, hard: u64) -> Result<u32> {
     let room = hard.saturating_sub(DESCRIPTOR_RESERVE);
     let wanted = match asked {
         Some(0) => return Err(Error::config("--max-connections 0", "expected at least 1")),
+        Some(count) if count > MAX_CONNECTIONS_MAX => {
+            let expected =
+                format!("expected at most {MAX_CONNECTIONS_MAX}, which is what a ring has room for");
+            return Err(Error::config(format!("--max-connections {count}"), expected));
+        }
         Some(count) => count,
         None => DEFAULT_MAX_CONNECTIONS.min(u32::try_from(room).unwrap_or(u32::MAX)).max(1),
     };
@@ -408,7 +416,8 @@ mod tests {
             (None, 64, Err(1)),
             (Some(960), 1024, Ok(960)),
             (Some(961), 1024, Err(1)),
-            (Some(u32::MAX), u64::MAX, Ok(u32::MAX)),
+            (Some(MAX_CONNECTIONS_MAX), u64::MAX, Ok(MAX_CONNECTIONS_MAX)),
+            (Some(u32::MAX), u64::MAX, Err(2)),
         ];
         for (asked, hard, expected) in table {
             assert_eq!(cap(asked, hard), expected, "{asked:?} {hard}");

@@ -277,7 +277,7 @@ impl Exchange {
 }
 
 fn holds_a_head(input: &[u8]) -> bool {
-    memchr::memmem::find(input, b"\r\n\r\n").is_some()
+    memchr::memmem::find(input, b"\r\n\r\n").is_some() || memchr::memmem::find(input, b"\n\n").is_some()
 }
 
 #[cfg(test)]

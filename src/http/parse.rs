@@ -67,7 +67,7 @@ pub(super) fn next<'a>(
         return refuse(Status::BAD_REQUEST, false);
     }
     if input.len() >= REQUEST_LINE_OCTETS_MAX && line_is_too_long(input) {
-        return refuse(Status::URI_TOO_LONG, false);
+        return refuse(Status::URI_TOO_LONG, is_head(input));
     }
     let window = &input[..input.len().min(HEAD_OCTETS_MAX)];
     let Some(last_line_end) = memchr::memrchr(b'\n', window) else {
@@ -77,7 +77,7 @@ pub(super) fn next<'a>(
     match head.parse_with_uninit_headers(&window[..=last_line_end], &mut storage.0) {
         Ok(httparse::Status::Complete(octets)) => judge(head, octets, peer),
         Ok(httparse::Status::Partial) if input.len() < HEAD_OCTETS_MAX => Parsed::Incomplete,
-        Ok(httparse::Status::Partial) => refuse(Status::FIELDS_TOO_LARGE, input.starts_with(b"HEAD ")),
+        Ok(httparse::Status::Partial) => refuse(Status::FIELDS_TOO_LARGE, is_head(input)),
         Err(error) => Parsed::Reject(judge_error(error, input)),
     }
 }
@@ -210,6 +210,12 @@ fn line_is_too_long(input: &[u8]) -> bool {
     line.len() >= REQUEST_LINE_OCTETS_MAX && memchr::memchr(b'\n', &line[..REQUEST_LINE_OCTETS_MAX]).is_none()
 }
 
+/// Whether a request that cannot be read is a HEAD, whose answer has no content (RFC 9110 section 9.3.2).
+fn is_head(input: &[u8]) -> bool {
+    let start = input.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(input.len());
+    input[start..].starts_with(b"HEAD ")
+}
+
 /// Something that is not HTTP at all, such as a TLS handshake, need not wait for its first line to end.
 #[inline]
 fn may_begin(octet: u8) -> bool {
@@ -222,7 +228,7 @@ fn judge_error(error: httparse::Error, input: &[u8]) -> Reject {
         httparse::Error::Version if names_another_version(input) => Status::VERSION_NOT_SUPPORTED,
         _ => Status::BAD_REQUEST,
     };
-    Reject { status, head: input.starts_with(b"HEAD ") }
+    Reject { status, head: is_head(input) }
 }
 
 /// `HTTP/` digit `.` digit with a major version that is not 1 (RFC 9110 section 15.6.6), and HTTP/1.2 to 1.9, which

@@ -30,7 +30,7 @@ pub enum Method {
     Patch,
 }
 
-/// The protocol version (RFC 9112 section 2.3); other minor versions of 1 count as the nearest of these.
+/// The protocol version (RFC 9112 section 2.3). Every other one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Version {
@@ -56,7 +56,9 @@ impl<'a> Request<'a> {
     /// The target's path, percent-encoding untouched; of an absolute-form target the path inside.
     pub fn path(&self) -> &'a str {
         let path_and_query = self.origin_form();
-        path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path)
+        let path = path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path);
+        // RFC 9112 section 3.2.1: an empty path is sent as "/"
+        if path.is_empty() { "/" } else { path }
     }
 
     /// What follows the first `?`, undecoded.
@@ -149,7 +151,7 @@ mod tests {
             ("/?", "/", Some("")),
             ("http://example.org/a?b", "/a", Some("b")),
             ("http://example.org", "/", None),
-            ("http://example.org?x", "", Some("x")),
+            ("http://example.org?x", "/", Some("x")),
             ("*", "*", None),
             ("/redirect?to=http://example.org/", "/redirect", Some("to=http://example.org/")),
         ];

@@ -165,12 +165,21 @@ impl EventLoop {
         self.tell(id, &ToWorker::Drain { stop });
     }
 
-    /// A worker that cannot be told is gone or going: its channel's end says so.
     fn tell(&mut self, id: WorkerId, message: &ToWorker) {
-        if let Some(channel) = self.workers.get_mut(&id).and_then(|worker| worker.channel.as_mut())
-            && let Err(error) = channel.send_to_worker(message)
-        {
-            tracing::debug!(id, %error, "worker does not hear");
+        if let Some(channel) = self.workers.get_mut(&id).and_then(|worker| worker.channel.as_mut()) {
+            let said = channel.send_to_worker(message);
+            self.check_said(id, said);
+        }
+    }
+
+    /// A worker whose end is closed is gone or going, which its channel's end says. Any other that cannot be reached
+    /// is given up.
+    fn check_said(&mut self, id: WorkerId, said: std::io::Result<()>) {
+        match said {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                self.broke_off(id, format!("cannot be reached: {error}"));
+            }
+            _ => {}
         }
     }
 
@@ -360,9 +369,7 @@ impl EventLoop {
                 channel.send_handle(HandleKind::Server, "server".into(), Arc::clone(&bound.socket))
             });
         }
-        if let Err(error) = said {
-            tracing::debug!(id, %error, "worker does not hear");
-        }
+        self.check_said(id, said);
     }
 
     fn disconnected(&mut self, id: WorkerId) {

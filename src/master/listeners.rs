@@ -8,8 +8,8 @@ use crate::sys::socket::{internet_address, limit_unsent};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, TcpNoDelay};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, bind, getsockname,
-    listen, setsockopt, socket,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, bind, connect,
+    getsockname, listen, setsockopt, socket,
 };
 use nix::sys::stat::{Mode, umask};
 use std::fs;
@@ -17,7 +17,6 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -115,10 +114,15 @@ fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound,
     Ok(Bound { address: format!("unix:{}", path.display()), socket: Arc::new(socket), _file })
 }
 
-/// A socket file on which nobody answers was left behind by a server that was killed.
+/// A socket file on which nobody answers was left behind by a server that was killed. Asked without blocking: a
+/// server that is stuck and whose queue is full is alive.
 fn remove_stale(path: &Path) -> std::result::Result<(), Errno> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(Errno::EEXIST);
+    }
+    let probe = stream_socket(AddressFamily::Unix)?;
+    if connect(probe.as_raw_fd(), &UnixAddr::new(path)?) == Err(Errno::ECONNREFUSED) {
         fs::remove_file(path).map_err(|e| errno(&e))?;
     }
     Ok(())
@@ -153,6 +157,10 @@ fn explain(listen: &Listen, errno: Errno) -> Error {
         Errno::EADDRINUSE => Error::AddressInUse { address },
         Errno::EACCES if is_tcp => Error::PortForbidden { address, first_free: first_free_port() },
         Errno::EADDRNOTAVAIL => Error::AddressUnavailable { address },
+        Errno::EEXIST => {
+            let source = io::Error::other("this file is no socket; move it away or choose another path");
+            Error::Listen { address, source }
+        }
         errno => Error::Listen { address, source: errno.into() },
     }
 }
@@ -194,7 +202,7 @@ mod tests {
         drop(first);
         assert!(!path.exists(), "removed on a stop");
         fs::write(&path, "a file of somebody's").unwrap();
-        assert_eq!(bind_unix(&path, 16, 0o600).unwrap_err(), Errno::EADDRINUSE);
+        assert_eq!(bind_unix(&path, 16, 0o600).unwrap_err(), Errno::EEXIST);
         assert!(path.exists());
     }
 }

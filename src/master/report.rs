@@ -58,9 +58,6 @@ pub fn event(event: &Event, config: &Config) {
                 "the replacement did not come up: the others stay"
             );
         }
-        Event::Stalled(WorkerRef { id, slot, pid }) => {
-            tracing::error!(event = "stalled", slot, pid, id, "worker does not answer");
-        }
     }
 }
 

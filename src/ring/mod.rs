@@ -63,14 +63,14 @@ struct AcceptAddress {
 }
 
 impl Ring {
-    /// Sets up a ring with `slots` direct descriptors.
+    /// Sets up a ring; [`Ring::register_slots`] gives it room for connections.
     ///
     /// # Errors
     /// The cause that the user can act on.
-    pub fn new(slots: u32) -> Result<Ring, RingRefusal> {
+    pub fn new() -> Result<Ring, RingRefusal> {
         let (ring, features) = setup::build()?;
         let buffers = Buffers::register(&ring).map_err(|e| failed("registering receive buffers", &e))?;
-        let mut ring = Ring {
+        Ok(Ring {
             buffers: ManuallyDrop::new(buffers),
             outbox: ManuallyDrop::default(),
             sends: ManuallyDrop::default(),
@@ -78,11 +78,7 @@ impl Ring {
             completed: VecDeque::with_capacity(BATCH),
             features,
             ring,
-        };
-        if slots > 0 {
-            ring.register_slots(slots)?;
-        }
-        Ok(ring)
+        })
     }
 
     /// Registers the table of direct descriptors; once, before any connection.

@@ -1,5 +1,6 @@
 //! Unsafe island: what neither std nor nix wraps safely, one family of system calls a file. Everything that leaves
-//! this folder is safe to call with any arguments.
+//! this folder is safe to call with any arguments; the few functions
+//! that touch the environment or the arguments must be called before there is a second thread, and say so.
 //!
 //! Neighbours: `ipc::channel` passes descriptors with `scm`; `master` and `worker` use the rest. This folder imports
 //! nothing of ours.

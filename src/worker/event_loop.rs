@@ -19,7 +19,7 @@ use crate::ipc::message::Travelling;
 use crate::ring::{Completion, Lease, Op, Received, Ring, Span, Token};
 use bytes::Bytes;
 use nix::errno::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub struct EventLoop<H> {
     /// Replies that come later, by when.
     later: BTreeMap<(Millis, u64), (Token, Later)>,
     later_count: u64,
+    /// Who waits for which of them, by slot.
+    promised: HashMap<u32, (Millis, u64)>,
     /// Connections with output for this turn's submit.
     dirty: Vec<u32>,
     sends: Vec<(Token, Span)>,
@@ -97,6 +99,7 @@ impl<H: Handler> EventLoop<H> {
             handler,
             later: BTreeMap::new(),
             later_count: 0,
+            promised: HashMap::new(),
             dirty: Vec::new(),
             sends: Vec::new(),
             following: Vec::new(),
@@ -197,8 +200,11 @@ impl<H: Handler> EventLoop<H> {
         connection.state = State::Leaving(leave);
         connection.span.len = 0;
         if leave == Leave::Close {
-            // a reply that is still owed has nobody left to go to
             connection.exchange.release();
+            // a reply that is still owed has nobody left to go to
+            if let Some(key) = self.promised.remove(&slot) {
+                self.later.remove(&key);
+            }
         }
         if connection.receiving && !connection.cancelling {
             connection.cancelling = true;
@@ -419,6 +425,13 @@ impl<H: Handler> EventLoop<H> {
     fn settle(&mut self, slot: u32, next: Next, wrote: bool) {
         let now = self.clock.now();
         let connection = self.connections.at(slot);
+        connection.next = next;
+        if connection.queue.is_some() {
+            connection.state = State::Sending;
+            self.timers.ensure(slot, Class::Send, now);
+            self.pause_receive(slot);
+            return;
+        }
         let next = match next {
             Next::Receive { .. } if connection.peer_ended => Next::Close { linger: false },
             // the answer's head promised to keep the connection, but by now all that are idle have been closed
@@ -429,12 +442,6 @@ impl<H: Handler> EventLoop<H> {
             next => next,
         };
         connection.next = next;
-        if connection.queue.is_some() {
-            connection.state = State::Sending;
-            self.timers.ensure(slot, Class::Send, now);
-            self.pause_receive(slot);
-            return;
-        }
         match next {
             Next::Receive { partial: false } => {
                 connection.state = State::Reading;
@@ -451,10 +458,12 @@ impl<H: Handler> EventLoop<H> {
             Next::Wait => {
                 connection.state = State::Handling;
                 self.timers.stop(slot);
+                // who sends on while a reply is owed may be ahead of us only so far
+                self.pause_receive(slot);
             }
             Next::Resume | Next::Close { .. } => return self.flush_then(slot, next),
         }
-        if !connection.receiving {
+        if !self.connections.at(slot).receiving {
             let token = self.connections.token(slot);
             self.receive_again(token);
         }
@@ -493,6 +502,8 @@ impl<H: Handler> EventLoop<H> {
             Next::Resume => self.resume(slot),
             Next::Close { linger: true } if !connection.peer_ended && !too_late => self.linger(slot),
             Next::Close { .. } => self.release(slot, Leave::Close),
+            // requests that arrived while the output was stuck
+            Next::Receive { .. } if connection.exchange.unread() > 0 => self.resume(slot),
             next @ (Next::Receive { .. } | Next::Wait) => self.settle(slot, next, false),
         }
     }
@@ -530,8 +541,11 @@ impl<H: Handler> EventLoop<H> {
 
     fn promise(&mut self, slot: u32, later: Later) {
         self.later_count += 1;
-        let due = self.clock.after(later.after);
-        self.later.insert((due, self.later_count), (self.connections.token(slot), later));
+        // the handler may have taken its time since the turn began
+        self.clock.advance();
+        let key = (self.clock.after(later.after), self.later_count);
+        self.later.insert(key, (self.connections.token(slot), later));
+        self.promised.insert(slot, key);
     }
 
     fn complete_later(&mut self) {
@@ -539,6 +553,7 @@ impl<H: Handler> EventLoop<H> {
             && entry.key().0 <= self.clock.now()
         {
             let (token, later) = entry.remove();
+            self.promised.remove(&token.slot);
             if self.connections.get(token).is_some_and(|connection| connection.exchange.is_waiting()) {
                 self.complete_one(token.slot, later);
             }
@@ -772,6 +787,7 @@ impl<H: Handler> EventLoop<H> {
             Some(drain) => drain.stop |= stop,
             None => {
                 tracing::debug!(connections = self.connections.live(), "draining");
+                self.clock.advance();
                 self.drain = Some(Drain::new(self.clock.now(), millis(self.settings.kill_timeout), stop));
                 self.listeners.cancel_all(&mut self.ring);
             }
@@ -784,13 +800,22 @@ impl<H: Handler> EventLoop<H> {
     fn drain_listeners(&mut self) {
         let Some(stop) = self.drain.as_ref().map(|drain| drain.stop) else { return };
         while let Some(number) = self.listeners.next_joined() {
-            while self.connections.has_room()
-                && let Some((socket, peer)) = self.listeners.accept_from(number)
-            {
-                self.adopt_socket(socket, peer, Vec::new());
-            }
-            self.listeners.close(number, stop);
+            let emptied = self.empty_queue(number);
+            // what this worker could not take, a sibling may
+            self.listeners.close(number, stop && emptied);
         }
+    }
+
+    /// Takes all that waits, as far as there is room; says whether nobody is left waiting.
+    fn empty_queue(&mut self, number: usize) -> bool {
+        while self.connections.has_room() {
+            match self.listeners.accept_from(number) {
+                Ok((socket, peer)) => self.adopt_socket(socket, peer, Vec::new()),
+                Err(Errno::ECONNABORTED | Errno::EINTR) => {}
+                Err(errno) => return errno == Errno::EAGAIN,
+            }
+        }
+        false
     }
 
     fn drain_on(&mut self) {

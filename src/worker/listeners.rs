@@ -42,6 +42,8 @@ pub struct Listeners {
     ring_starves: bool,
     /// So did the last fresh one. That is another matter: the ring's need none of this process's descriptors.
     fresh_starves: bool,
+    /// Where the last fresh accept began.
+    fresh_first: usize,
 }
 
 impl Listeners {
@@ -109,17 +111,23 @@ impl Listeners {
         slot
     }
 
-    /// Takes one waiting connection from any listener, if there is one. A listener at its limit is left alone.
+    /// Takes one waiting connection from any listener, if there is one; from another one first each time, so that
+    /// none is forgotten behind a busy one.
     pub fn accept_now(&mut self) -> Option<(OwnedFd, Option<SocketAddr>)> {
-        (0..self.all.len()).find_map(|number| match self.all[number].state {
-            State::Armed(_) | State::Paused => self.accept_from(number),
-            _ => None,
+        let count = self.all.len();
+        self.fresh_first = self.fresh_first.wrapping_add(1);
+        let first = self.fresh_first;
+        (0..count).map(|nth| first.wrapping_add(nth) % count).find_map(|number| {
+            match self.all[number].state {
+                State::Armed(_) | State::Paused => self.accept_from(number).ok(),
+                _ => None,
+            }
         })
     }
 
-    /// Takes one waiting connection from this listener, if there is one.
-    pub fn accept_from(&mut self, number: usize) -> Option<(OwnedFd, Option<SocketAddr>)> {
-        let socket = self.all[number].socket.as_ref()?;
+    /// Takes one waiting connection from this listener; EAGAIN if there is none.
+    pub fn accept_from(&mut self, number: usize) -> Result<(OwnedFd, Option<SocketAddr>), Errno> {
+        let socket = self.all[number].socket.as_ref().ok_or(Errno::EBADF)?;
         let result = socket::accept(socket.as_fd());
         match result {
             Err(errno) if is_exhaustion(errno) => {
@@ -129,7 +137,7 @@ impl Listeners {
             Ok(_) | Err(Errno::EAGAIN) => self.recovers(|listeners| &mut listeners.fresh_starves),
             Err(errno) => self.failed(number, errno),
         }
-        result.ok()
+        result
     }
 
     /// Time has passed since descriptors ran out: accepts may be armed again.
@@ -161,8 +169,9 @@ impl Listeners {
 
     fn failed(&mut self, number: usize, errno: Errno) {
         match errno {
-            // shut down by a sibling on a stop, or by whoever gave it to us
-            Errno::EINVAL | Errno::EBADF if !self.draining => {
+            // shut down by a sibling on a stop, or by whoever gave it to us; where the ring's accept is still in
+            // flight, that one's end will tell
+            Errno::EINVAL | Errno::EBADF if self.all[number].state == State::Paused => {
                 tracing::debug!(listener = number, "a listening socket was shut down");
                 self.all[number].state = State::Closed;
             }

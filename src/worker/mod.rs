@@ -42,7 +42,7 @@ pub(crate) fn run<H: Handler>(
 ) -> Result<i32> {
     signal::ignore_the_masters();
     let mut channel = Channel::from_fd(channel).map_err(|e| Error::io("use the channel to the master", e))?;
-    let ring = match Ring::new(0) {
+    let ring = match Ring::new() {
         Ok(ring) => ring,
         Err(cause) => {
             say(&mut channel, &ToMaster::Refused { cause: cause.clone() });
@@ -78,7 +78,13 @@ fn serve<H: Handler>(
     let (wake, slots) = match settled {
         Ok(settled) => settled,
         Err(error) => {
-            say(&mut channel, &ToMaster::Failed { problem: error.to_string() });
+            say(
+                &mut channel,
+                &match &error {
+                    Error::Ring(cause) => ToMaster::Refused { cause: cause.clone() },
+                    error => ToMaster::Failed { problem: error.to_string() },
+                },
+            );
             return Err(error);
         }
     };

@@ -144,7 +144,7 @@ fn what_keeps_it_from_serving_is_said_in_one_line() {
         return;
     }
     for (name, value, code, part) in [
-        ("URINGD_MAX_CONNECTIONS", "4000000000", 1, "--max-connections 4000000000 needs"),
+        ("URINGD_MAX_CONNECTIONS", "4000000000", 2, "--max-connections 4000000000: expected at most"),
         ("URINGD_KILL_TIMEOUT", "5", 2, "URINGD_KILL_TIMEOUT"),
     ] {
         let (mut command, _directory) = Fixture::command("server");

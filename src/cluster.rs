@@ -18,6 +18,9 @@ use std::sync::{Mutex, OnceLock};
 /// once per worker; those are recognised by a mark in their environment. So whatever stands before `run` runs in
 /// every process, and a test harness cannot be started again as a worker.
 ///
+/// Call `run` before there is a second thread: it forks, and it writes the master's title over the program's arguments.
+/// Read `std::env::args` before it; from then on they are not what they were.
+///
 /// ```no_run
 /// use uringd::{Cluster, Request, Response};
 ///

@@ -55,7 +55,7 @@ impl Clock {
     }
 }
 
-/// Rounded up, so that a timer never fires early.
+/// Rounded up: a deadline lies at least this long after the turn it was set in began.
 pub fn millis(time: Duration) -> Millis {
     Millis::try_from(time.as_micros().div_ceil(1000)).unwrap_or(Millis::MAX)
 }

@@ -164,6 +164,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["--prot", "1"], &["--prot", "'--port'", "--help"]),
         (&["stray"], &["stray", "--help"]),
         (&["--unix-mode", "888"], &["--unix-mode", "octal"]),
+        (&["--max-body", "64KB"], &["--max-body", "'64KB'", "64KiB"]),
     ];
     for (arguments, parts) in table {
         let mut all = vec!["--listen", "127.0.0.1:0"];
@@ -178,6 +179,27 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
     let user = if is_root() { "no user no-such-user" } else { "only root can switch" };
     let end = ends(&mut uringd(&["--user", "no-such-user"]), 2);
     contains_all(&end.line, &["--user no-such-user", user]);
+}
+
+#[test]
+fn a_root_that_cannot_be_served_is_named_before_anything_is_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("index.html");
+    fs::write(&file, "").unwrap();
+    let (file, folder) = (file.to_str().unwrap(), directory.path().to_str().unwrap());
+    let table: &[(&[&str], &[&str])] = &[
+        (&["--root", "/nowhere/at/all"], &["--root /nowhere/at/all", "no such directory", "make it"]),
+        (&["--root", file], &["--root", file, "no directory"]),
+        (&["--root", folder, "--not-found", "404.html"], &["--not-found 404.html", "no such file", folder]),
+        (&["--not-found", "404.html"], &["--not-found 404.html", "--root DIR"]),
+    ];
+    for (arguments, parts) in table {
+        let mut all = vec!["--listen", "127.0.0.1:0"];
+        all.extend(*arguments);
+        let end = ends(&mut uringd(&all), 2);
+        contains_all(&end.line, parts);
+        assert!(end.log.is_empty(), "nothing was begun: {:#?}", end.log);
+    }
 }
 
 #[test]

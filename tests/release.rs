@@ -99,6 +99,11 @@ impl Worker {
             header_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(10),
+            max_body: 1 << 20,
+            body_timeout: Duration::from_secs(10),
+            body_rate: 0,
+            server_header: true,
+            files: None,
             log_format: LogFormat::Text,
             log_level: LogLevel::Debug,
         };

@@ -17,6 +17,7 @@ Examples:
   uringd                                   port 1337, one worker per core
   uringd --port 8080 --workers 4           another port, four workers
   uringd --listen 127.0.0.1:80 --listen unix:/run/uringd.sock --user www-data
+  uringd --root ./site                     static files
   URINGD_PORT=8080 uringd                  the environment can set every option
 
 A flag wins over the environment.";
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn every_option_has_a_variable_a_help_and_a_heading() {
         let command = Cli::command();
-        assert_eq!(command.get_arguments().count(), 18);
+        assert_eq!(command.get_arguments().count(), 27);
         for row in command.get_arguments() {
             let name = row.get_long().expect("a long name");
             let variable = format!("URINGD_{}", name.replace('-', "_").to_uppercase());
@@ -128,7 +129,8 @@ mod tests {
     #[test]
     fn help_names_headings_signals_and_exit_codes() {
         let help = Cli::command().render_long_help().to_string();
-        let headings = ["Listening:", "Workers:", "Restarts:", "Connections:", "Logging:"];
+        let headings =
+            ["Listening:", "Workers:", "Restarts:", "Connections:", "Requests:", "Files:", "Logging:"];
         for expected in headings.into_iter().chain(["Examples:", "SIGTTOU", "Exit codes:", "[default: 75s]"])
         {
             assert!(help.contains(expected), "{expected} is missing in\n{help}");

@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `cli` and `cluster` make one, `master` acts on it; `ipc::message` carries `WorkerSettings`.
 
+mod files;
 pub mod options;
 mod resolve;
 
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use files::{FileSettings, Symlinks};
 pub use options::Options;
 
 /// Descriptors a process needs besides its clients' connections: listeners, ring, channel, log, files in passing.
@@ -50,6 +52,16 @@ pub struct Config {
     pub keep_alive_timeout: Duration,
     /// How long a client may take none of the bytes sent to it.
     pub send_timeout: Duration,
+    /// The longest request body that is taken, in octets; longer ones get 413.
+    pub max_body: u64,
+    /// How often a body is looked at for `body_rate`.
+    pub body_timeout: Duration,
+    /// Octets a second that a body must bring on average over each `body_timeout`; 0: anything at all.
+    pub body_rate: u64,
+    /// Whether answers carry `Server: uringd`.
+    pub server_header: bool,
+    /// What is served from the file system, if anything.
+    pub files: Option<FileSettings>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// The least severe level that is logged.
@@ -127,6 +139,16 @@ pub struct WorkerSettings {
     pub keep_alive_timeout: Duration,
     /// See [`Config::send_timeout`].
     pub send_timeout: Duration,
+    /// See [`Config::max_body`].
+    pub max_body: u64,
+    /// See [`Config::body_timeout`].
+    pub body_timeout: Duration,
+    /// See [`Config::body_rate`].
+    pub body_rate: u64,
+    /// See [`Config::server_header`].
+    pub server_header: bool,
+    /// See [`Config::files`].
+    pub files: Option<FileSettings>,
     /// See [`Config::log_format`].
     pub log_format: LogFormat,
     /// See [`Config::log_level`].
@@ -134,7 +156,7 @@ pub struct WorkerSettings {
 }
 
 impl Config {
-    /// Checks and resolves what was typed: users, cores, addresses, limits.
+    /// Checks and resolves what was typed: users, cores, addresses, limits, the directory of files.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a value that cannot be used,
@@ -157,6 +179,11 @@ impl Config {
             header_timeout: self.header_timeout,
             keep_alive_timeout: self.keep_alive_timeout,
             send_timeout: self.send_timeout,
+            max_body: self.max_body,
+            body_timeout: self.body_timeout,
+            body_rate: self.body_rate,
+            server_header: self.server_header,
+            files: self.files.clone(),
             log_format: self.log_format,
             log_level: self.log_level,
         }

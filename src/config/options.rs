@@ -4,9 +4,9 @@
 //!
 //! Neighbours: `cli` reads them from the command line, `cluster` fills them in from code, `resolve` makes a `Config`.
 
-use super::{Listen, LogFormat, LogLevel};
+use super::{Listen, LogFormat, LogLevel, Symlinks};
 use clap::builder::Resettable;
-use clap::{Args, Command, FromArgMatches};
+use clap::{ArgAction, Args, Command, FromArgMatches};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -22,11 +22,19 @@ pub const DEFAULT_MAX_CONNECTIONS: u32 = 16_384;
 /// Bounds a core number before a range such as `0-99999999999` is spelled out; Linux has no more.
 const CORE_MAX: usize = 8191;
 
+/// Beyond any use, and no sum of such sizes overflows.
+pub(super) const SIZE_MAX: u64 = 1 << 40;
+
 const LISTENING: &str = "Listening";
 const WORKERS: &str = "Workers";
 const RESTARTS: &str = "Restarts";
 const CONNECTIONS: &str = "Connections";
+const REQUESTS: &str = "Requests";
+const FILES: &str = "Files";
 const LOGGING: &str = "Logging";
+
+/// The units of a size, largest first. Those of 1000 are left out: `1MB` means a million to one and 2^20 to another.
+const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// Everything that can be set, as the user says it. `Options::default()` is the empty command line without environment.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -115,6 +123,53 @@ pub struct Options {
     /// How long a client may take none of the bytes sent to it (250ms, 5s, 1m)
     #[arg(long, env = "URINGD_SEND_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration, help_heading = CONNECTIONS)]
     pub send_timeout: Duration,
+
+    /// The longest body of a request that is taken (65536, 64KiB, 1MiB); 0: none at all
+    ///
+    /// A longer one is answered with 413: at once where the client says its length, else as soon as it is passed.
+    #[arg(long, env = "URINGD_MAX_BODY", value_name = "SIZE", default_value = "1MiB", value_parser = size, help_heading = REQUESTS)]
+    pub max_body: u64,
+
+    /// How long a client may send less of a body than --body-rate asks for (250ms, 5s, 1m)
+    ///
+    /// A body is looked at once in every such period.
+    #[arg(long, env = "URINGD_BODY_TIMEOUT", value_name = "TIME", default_value = "20s", value_parser = duration, help_heading = REQUESTS)]
+    pub body_timeout: Duration,
+
+    /// Octets a second that a body must bring, on average over each --body-timeout (240, 4KiB)
+    ///
+    /// 0 asks only that anything at all comes in that time.
+    #[arg(long, env = "URINGD_BODY_RATE", value_name = "SIZE", default_value = "240", value_parser = size, help_heading = REQUESTS)]
+    pub body_rate: u64,
+
+    /// Whether answers carry `Server: uringd`
+    #[arg(long, env = "URINGD_SERVER_HEADER", value_name = "on|off", default_value = "on", value_parser = switch, action = ArgAction::Set, help_heading = REQUESTS)]
+    pub server_header: bool,
+
+    /// Directory whose files are served; default: none are
+    ///
+    /// Links in the path itself are followed anew by every worker that starts: when a link such as `current` points
+    /// to another tree, a reload (SIGHUP) serves that one.
+    #[arg(long, env = "URINGD_ROOT", value_name = "DIR", help_heading = FILES)]
+    pub root: Option<PathBuf>,
+
+    /// Which symbolic links below --root are followed
+    #[arg(long, env = "URINGD_SYMLINKS", value_name = "WHICH", default_value = "beneath", help_heading = FILES)]
+    pub symlinks: Symlinks,
+
+    /// File below --root that is sent, with status 404, where there is no such file
+    ///
+    /// The path begins at --root: `404.html`, `errors/404.html`.
+    #[arg(long, env = "URINGD_NOT_FOUND", value_name = "FILE", help_heading = FILES)]
+    pub not_found: Option<PathBuf>,
+
+    /// Cache-Control of the files, such as `max-age=3600`; default: none is sent
+    #[arg(long, env = "URINGD_CACHE_CONTROL", value_name = "VALUE", help_heading = FILES)]
+    pub cache_control: Option<String>,
+
+    /// Memory of each worker for the contents of small files (512KiB, 32MiB); 0: none is kept
+    #[arg(long, env = "URINGD_FILE_CACHE", value_name = "SIZE", default_value = "32MiB", value_parser = size, help_heading = FILES)]
+    pub file_cache: u64,
 
     /// How log lines look
     #[arg(long, env = "URINGD_LOG_FORMAT", value_name = "FORMAT", default_value = "text", help_heading = LOGGING)]
@@ -317,6 +372,33 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
         .ok_or_else(|| "expected a number with its unit, such as 250ms, 5s or 1m".to_string())
 }
 
+/// Binary units only, as written here: sizes bound memory, and that comes in powers of two.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let unit = SIZE_UNITS.iter().find_map(|(name, octets)| Some((text.strip_suffix(name)?, *octets)));
+    let (number, octets) = unit.unwrap_or((text, 1));
+    // `parse` alone would let a plus sign pass
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits {
+        return Err("expected octets, such as 65536, or with a unit 64KiB, 1MiB or 2GiB".to_string());
+    }
+    let size = number.parse().ok().and_then(|number: u64| number.checked_mul(octets));
+    size.ok_or_else(|| format!("expected at most {}", format_size(SIZE_MAX)))
+}
+
+/// The inverse of `size`: in the largest unit that it is a multiple of.
+pub(super) fn format_size(size: u64) -> String {
+    let unit = SIZE_UNITS.iter().find(|(_, octets)| size != 0 && size.is_multiple_of(*octets));
+    unit.map_or_else(|| size.to_string(), |(name, octets)| format!("{}{name}", size / octets))
+}
+
+fn switch(text: &str) -> std::result::Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_string()),
+    }
+}
+
 /// For tests here and in `resolve`: the words of a command line, without the program's name.
 #[cfg(test)]
 pub(super) fn typed(words: &str) -> std::result::Result<Options, clap::Error> {
@@ -348,6 +430,15 @@ mod tests {
             header_timeout: secs(10),
             keep_alive_timeout: secs(75),
             send_timeout: secs(30),
+            max_body: 1_048_576,
+            body_timeout: secs(20),
+            body_rate: 240,
+            server_header: true,
+            root: None,
+            symlinks: Symlinks::Beneath,
+            not_found: None,
+            cache_control: None,
+            file_cache: 33_554_432,
             log_format: LogFormat::Text,
             log_level: LogLevel::Info,
         };
@@ -375,6 +466,21 @@ mod tests {
             ("--kill-timeout 250ms", |o| o.kill_timeout == Duration::from_millis(250)),
             ("--restart-window 1m", |o| o.restart_window == Duration::from_secs(60)),
             ("--max-connections 7", |o| o.max_connections == Some(7)),
+            ("--max-body 0", |o| o.max_body == 0),
+            ("--max-body 65536", |o| o.max_body == 65_536),
+            ("--max-body 64KiB", |o| o.max_body == 65_536),
+            ("--max-body 2GiB", |o| o.max_body == 1 << 31),
+            ("--body-timeout 500ms --body-rate 1KiB", |o| {
+                (o.body_timeout, o.body_rate) == (Duration::from_millis(500), 1024)
+            }),
+            ("--server-header on", |o| o.server_header),
+            ("--server-header off", |o| !o.server_header),
+            ("--root ./site", |o| o.root == Some("./site".into())),
+            ("--symlinks never", |o| o.symlinks == Symlinks::Never),
+            ("--symlinks beneath", |o| o.symlinks == Symlinks::Beneath),
+            ("--not-found /404.html", |o| o.not_found == Some("/404.html".into())),
+            ("--cache-control max-age=60", |o| o.cache_control.as_deref() == Some("max-age=60")),
+            ("--file-cache 1MiB", |o| o.file_cache == 1 << 20),
             ("--log-format json --log-level trace", |o| {
                 (o.log_format, o.log_level) == (LogFormat::Json, LogLevel::Trace)
             }),
@@ -422,6 +528,21 @@ mod tests {
             ("--kill-timeout 0", "a number with its unit"),
             ("--kill-timeout soon", "a number with its unit"),
             ("--kill-timeout 99999999999999999999s", "a number with its unit"),
+            ("--max-body 64KB", "such as 65536, or with a unit 64KiB, 1MiB or 2GiB"),
+            ("--max-body 1M", "with a unit 64KiB, 1MiB or 2GiB"),
+            ("--max-body 1mib", "with a unit 64KiB, 1MiB or 2GiB"),
+            ("--max-body 1.5MiB", "with a unit"),
+            ("--max-body=-1", "with a unit"),
+            ("--max-body +1", "with a unit"),
+            ("--max-body KiB", "with a unit"),
+            ("--max-body=", "value"),
+            ("--max-body 18446744073709551616", "expected at most 1024GiB"),
+            ("--max-body 17179869184GiB", "expected at most 1024GiB"),
+            ("--body-timeout 20", "a number with its unit"),
+            ("--body-rate slow", "with a unit"),
+            ("--server-header yes", "expected on or off"),
+            ("--symlinks all", "invalid value 'all' for '--symlinks <WHICH>'"),
+            ("--file-cache 32M", "with a unit"),
             ("--log-level loud", "invalid value 'loud' for '--log-level <LEVEL>'"),
             ("--prot 1", "unexpected argument '--prot'"),
         ];
@@ -436,6 +557,11 @@ mod tests {
         fn a_core_list_survives_being_written_and_read(runs in prop::collection::vec((0..8000usize, 1..9usize), 1..20)) {
             let cores: Vec<usize> = runs.iter().flat_map(|(first, length)| *first..first + length).collect();
             prop_assert_eq!(parse_cores(&format_cores(&cores)), Ok(cores));
+        }
+
+        #[test]
+        fn a_size_survives_being_written_and_read(number in 0..2048u64, shift in 0..53u32) {
+            prop_assert_eq!(size(&format_size(number << shift)), Ok(number << shift));
         }
 
         #[test]

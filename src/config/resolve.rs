@@ -1,11 +1,14 @@
 //! From `Options` to `Config`: the rules. The facts of this machine are gathered once, in `Machine`; everything else
-//! but the lookup of the user decides from what it is given and can be tested without that machine.
+//! but the lookups of the user and of files decides from what it is given and can be tested without that machine.
 //!
-//! Neighbours: `options` is what was typed, `Config::resolve` is the way in. The limits themselves (descriptors,
+//! Neighbours: `options` is what was typed, `files` judges the rows about files, `Config::resolve` is the way in. The limits themselves (descriptors,
 //! backlog) are only read here; the master applies them.
 
-use super::options::{DEFAULT_MAX_CONNECTIONS, DEFAULT_PORT, Options, Pin, UserSpec, Workers, format_cores};
-use super::{Config, DESCRIPTOR_RESERVE, Listen, User};
+use super::options::{
+    DEFAULT_MAX_CONNECTIONS, DEFAULT_PORT, Options, Pin, SIZE_MAX, UserSpec, Workers, format_cores,
+    format_size,
+};
+use super::{Config, DESCRIPTOR_RESERVE, FileSettings, Listen, User, files};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
@@ -20,6 +23,8 @@ const BACKLOG_MAX: u32 = i32::MAX as u32;
 const RESTART_LIMIT_MAX: u32 = 1_000_000;
 const DURATION_MIN: Duration = Duration::from_millis(1);
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Times DURATION_MAX in seconds it still fits into 64 bits.
+const BODY_RATE_MAX: u64 = 1 << 30;
 /// `sun_path` has 108 bytes, the last one ends the string.
 const UNIX_PATH_MAX: usize = 107;
 
@@ -40,7 +45,8 @@ struct Machine {
 pub(super) fn resolve(options: &Options) -> Result<Config> {
     let machine = Machine::read()?;
     let user = options.user.as_ref().map(|asked| find_user(asked, machine.root)).transpose()?;
-    decide(options, &machine, user)
+    let files = files::resolve(options)?;
+    decide(options, &machine, user, files)
 }
 
 impl Machine {
@@ -62,11 +68,17 @@ fn read_somaxconn() -> Option<u32> {
     std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse().ok()
 }
 
-fn decide(options: &Options, machine: &Machine, user: Option<User>) -> Result<Config> {
+fn decide(
+    options: &Options,
+    machine: &Machine,
+    user: Option<User>,
+    files: Option<FileSettings>,
+) -> Result<Config> {
     check_mode(options.unix_mode)?;
     check_range("--backlog", options.backlog, 1, BACKLOG_MAX)?;
     check_range("--restart-limit", options.restart_limit, 0, RESTART_LIMIT_MAX)?;
     check_durations(options)?;
+    check_sizes(options)?;
     let workers = count_workers(options.workers, machine)?;
     let cores = choose_cores(&options.pin, machine)?;
     Ok(Config {
@@ -85,6 +97,11 @@ fn decide(options: &Options, machine: &Machine, user: Option<User>) -> Result<Co
         header_timeout: options.header_timeout,
         keep_alive_timeout: options.keep_alive_timeout,
         send_timeout: options.send_timeout,
+        max_body: options.max_body,
+        body_timeout: options.body_timeout,
+        body_rate: options.body_rate,
+        server_header: options.server_header,
+        files,
         log_format: options.log_format,
         log_level: options.log_level,
         pid_file: options.pid_file.clone(),
@@ -114,11 +131,27 @@ fn check_durations(options: &Options) -> Result<()> {
         ("--header-timeout", options.header_timeout),
         ("--keep-alive-timeout", options.keep_alive_timeout),
         ("--send-timeout", options.send_timeout),
+        ("--body-timeout", options.body_timeout),
     ];
     for (option, value) in all {
         if value < DURATION_MIN || value > DURATION_MAX {
             let given = humantime::format_duration(value);
             return Err(Error::config(format!("{option} {given}"), "expected at least 1ms and at most 365d"));
+        }
+    }
+    Ok(())
+}
+
+fn check_sizes(options: &Options) -> Result<()> {
+    let all = [
+        ("--max-body", options.max_body, SIZE_MAX),
+        ("--body-rate", options.body_rate, BODY_RATE_MAX),
+        ("--file-cache", options.file_cache, SIZE_MAX),
+    ];
+    for (option, value, max) in all {
+        if value > max {
+            let expected = format!("expected at most {}", format_size(max));
+            return Err(Error::config(format!("{option} {}", format_size(value)), expected));
         }
     }
     Ok(())
@@ -321,7 +354,7 @@ mod tests {
     }
 
     fn decide_typed(words: &str, machine: &Machine) -> Result<Config> {
-        decide(&typed(words).unwrap(), machine, None)
+        decide(&typed(words).unwrap(), machine, None, None)
     }
 
     #[test]
@@ -341,6 +374,10 @@ mod tests {
             ("--header-timeout 366d", "at most 365d"),
             ("--keep-alive-timeout 0s", "--keep-alive-timeout"),
             ("--send-timeout 0s", "--send-timeout"),
+            ("--body-timeout 0s", "--body-timeout 0s: expected at least 1ms"),
+            ("--max-body 1025GiB", "--max-body 1025GiB: expected at most 1024GiB"),
+            ("--body-rate 1073741825", "--body-rate 1073741825: expected at most 1GiB"),
+            ("--file-cache 1025GiB", "--file-cache 1025GiB: expected at most 1024GiB"),
             ("--pin 2,9", "--pin 2,9: core 9 is not one that this process may use, choose from 0-3"),
             (&long, "the path must have 1 to 107 bytes, this one has 108"),
             ("--listen unix:a,unix:a", "--listen unix:a: already listening on unix:a"),
@@ -359,9 +396,9 @@ mod tests {
     #[test]
     fn values_a_program_fills_in_are_held_to_the_same_rules() {
         let empty_path = Options { listen: vec![Listen::Unix("".into())], ..Options::default() };
-        assert!(decide(&empty_path, &machine(), None).is_err());
+        assert!(decide(&empty_path, &machine(), None, None).is_err());
         let no_cores = Options { pin: Pin::Cores(vec![]), ..Options::default() };
-        assert!(decide(&no_cores, &machine(), None).is_err());
+        assert!(decide(&no_cores, &machine(), None, None).is_err());
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub enum ToMaster {
 /// From the master to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "camelCase")]
+#[expect(clippy::large_enum_variant, reason = "these are made and read one at a time, never kept")]
 pub enum ToWorker {
     /// The configuration; the listeners follow, one acknowledged handle each.
     Start(Start),

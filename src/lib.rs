@@ -13,13 +13,14 @@
 //!
 //! The map, from the bottom up; a module imports only from those above it in this list:
 //! `error`, `event`, `sys` (system calls), `http` (no I/O in it), `ring` (io_uring), `config`, `ipc` (Node's channel),
-//! `handler`, `worker`, `master`, `cluster`. ARCHITECTURE.md in the repository has the picture.
+//! `files`, `handler`, `worker`, `master`, `cluster`. ARCHITECTURE.md in the repository has the picture.
 
 mod cli;
 mod cluster;
 pub mod config;
 mod error;
 mod event;
+pub mod files;
 mod handler;
 pub mod http;
 pub mod ipc;

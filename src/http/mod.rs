@@ -2,8 +2,12 @@
 //!
 //! `request` is what a handler sees, `parse` finds the next one in the input, `response` writes an answer, `date`
 //! renders the clock once a second, `exchange` is one connection's state machine over all of them.
+//!
+//! `chunked` takes the transfer coding off content.
+//!
 //! Neighbour above: `worker`, which feeds exchanges; `handler` gives them answers.
 
+pub mod chunked;
 mod date;
 mod exchange;
 mod parse;

@@ -3,14 +3,19 @@
 //! `request` is what a handler sees, `parse` finds the next one in the input, `response` writes an answer, `date`
 //! renders the clock once a second, `exchange` is one connection's state machine over all of them.
 //!
-//! `chunked` takes the transfer coding off content.
+//! `chunked` takes the transfer coding off content. What serving a file needs stands apart, each a function of fields'
+//! values: `conditional` says whether the client has the file already, `range` which part of it is asked for,
+//! `accept_encoding` in which coding.
 //!
 //! Neighbour above: `worker`, which feeds exchanges; `handler` gives them answers.
 
+pub mod accept_encoding;
 pub mod chunked;
+pub mod conditional;
 mod date;
 mod exchange;
 mod parse;
+pub mod range;
 mod request;
 mod response;
 

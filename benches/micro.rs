@@ -24,8 +24,8 @@ impl Service for Fixed {
 }
 
 fn exchange(criterion: &mut Criterion) {
-    let (date, _) = Date::render(SystemTime::now());
-    let on = Conditions { date: &date, draining: false, peer: None };
+    let (date, _) = Date::render(SystemTime::now(), true);
+    let on = Conditions { date: &date, draining: false, peer: None, max_body: 1 << 20 };
     let mut group = criterion.benchmark_group("exchange");
     for (name, request, depth) in
         [("small", YARDSTICK, 1), ("small x 16", YARDSTICK, 16), ("browser", BROWSER, 1)]

@@ -33,8 +33,9 @@ mod worker;
 pub use cluster::{Cluster, Role};
 pub use error::{Error, Result, RingRefusal};
 pub use event::{Cause, Event, ExitStatus, Roll, WorkerId, WorkerRef};
-pub use handler::{Handler, Later, Reply, Worker};
-pub use http::{Request, Response, Status};
+pub use handler::{Handler, Later, Promise, Reply, Worker};
+pub use http::{Admission, Request, Response, Status};
+pub use sys::file::MappedFile;
 
 /// The README's program must compile too.
 #[cfg(doctest)]

@@ -33,9 +33,9 @@ fn clients_of_a_unix_socket_are_served_by_every_worker() {
         assert_eq!(client.read_answer().unwrap().status, 200);
     }
     assert_eq!(client.get("/bytes?n=5000000").body.len(), 5_000_000);
-    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde");
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2000000\r\n\r\nabcde");
     let answer = client.read_answer().unwrap();
-    assert_eq!((answer.status, answer.closes()), (405, true));
+    assert_eq!((answer.status, answer.closes()), (413, true));
     assert_eq!(client.read_to_end().unwrap(), b"");
 
     let mut client = Client::connect_unix(&path);

@@ -27,15 +27,15 @@ fuzz_target!(|input: (u16, &[u8])| {
 });
 
 fn play(pieces: &[&[u8]]) -> Vec<u8> {
-    let (date, _) = Date::render(SystemTime::UNIX_EPOCH);
-    let on = Conditions { date: &date, draining: false, peer: None };
+    let (date, _) = Date::render(SystemTime::UNIX_EPOCH, true);
+    let on = Conditions { date: &date, draining: false, peer: None, max_body: 1 << 20 };
     let (mut exchange, mut out) = (Exchange::default(), Vec::new());
     for piece in pieces {
         let mut progress = exchange.feed(piece, &mut Echo, &on, &mut out);
         loop {
             progress = match progress {
                 Progress::Receive { .. } => break,
-                Progress::Wait => exchange.complete(&Response::text("late"), &on, &mut out),
+                Progress::Wait => exchange.complete(Response::text("late"), &on, &mut out),
                 Progress::Resume { .. } => exchange.resume(&mut Echo, &on, &mut out),
                 Progress::Close { .. } => return out,
             };

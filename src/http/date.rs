@@ -5,28 +5,36 @@
 use std::time::{Duration, SystemTime};
 
 /// What stands before the date in every answer: rendered with it, so that each answer copies both at once.
-const BEFORE: &[u8; 22] = b"Server: uringd\r\nDate: ";
+const SERVER: &[u8; 16] = b"Server: uringd\r\n";
+const NAME: &[u8; 6] = b"Date: ";
 const DATE_LEN: usize = 29;
 
 /// One second as an IMF-fixdate, with the field lines around it.
 #[derive(Debug, Clone)]
-pub struct Date([u8; BEFORE.len() + DATE_LEN]);
+pub struct Date {
+    lines: [u8; SERVER.len() + NAME.len() + DATE_LEN],
+    start: usize,
+}
 
 impl Date {
-    /// Renders `now`, and says for how long that stays true.
-    pub fn render(now: SystemTime) -> (Date, Duration) {
-        let mut lines = [b' '; BEFORE.len() + DATE_LEN];
-        lines[..BEFORE.len()].copy_from_slice(BEFORE);
-        lines[BEFORE.len()..].copy_from_slice(httpdate::fmt_http_date(now).as_bytes());
+    /// Renders `now`, with the field `Server: uringd` or without it, and says for how long that stays true.
+    pub fn render(now: SystemTime, names_server: bool) -> (Date, Duration) {
+        let text = httpdate::fmt_http_date(now);
+        let mut lines = [0; SERVER.len() + NAME.len() + DATE_LEN];
+        let (server, date) = lines.split_at_mut(SERVER.len());
+        server.copy_from_slice(SERVER);
+        date[..NAME.len()].copy_from_slice(NAME);
+        date[NAME.len()..].copy_from_slice(text.as_bytes());
+        let start = if names_server { 0 } else { SERVER.len() };
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let into_second = Duration::from_nanos(u64::from(since_epoch.subsec_nanos()));
-        (Date(lines), Duration::from_secs(1) - into_second)
+        (Date { lines, start }, Duration::from_secs(1) - into_second)
     }
 
-    /// The field lines `Server` and `Date`, without the last line's end.
+    /// The field lines `Server` (if wanted) and `Date`, without the last line's end.
     #[inline]
     pub(super) fn lines(&self) -> &[u8] {
-        &self.0
+        &self.lines[self.start..]
     }
 }
 
@@ -36,10 +44,12 @@ mod tests {
 
     #[test]
     fn a_second_and_what_is_left_of_it() {
-        let (date, left) = Date::render(SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_900));
+        let (date, left) =
+            Date::render(SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_900), true);
         assert_eq!(date.lines(), b"Server: uringd\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(left, Duration::from_millis(100));
-        let (_, left) = Date::render(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+        let (date, left) = Date::render(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777), false);
+        assert_eq!(date.lines(), b"Date: Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(left, Duration::from_secs(1));
     }
 }

@@ -1,14 +1,16 @@
 //! One connection's HTTP state: takes bytes, asks the service for answers, writes them in order. Knows no I/O.
 //!
 //! All requests found in one piece of input are answered into one output. Bytes are copied only when a request is
-//! incomplete or cannot be answered yet (a reply comes later, or the output is full).
+//! incomplete or cannot be answered yet (a reply comes later, or the output is full), and where they are content.
 //!
-//! Neighbours: `parse` finds requests, `response` writes answers; `worker` feeds it and performs what `Progress` says.
+//! Neighbours: `parse` finds heads, `content` collects what follows them, `response` writes answers; `worker` feeds it
+//! and performs what `Progress` says.
 
+use super::content::{Content, Sink, Taken};
 use super::date::Date;
-use super::parse::{self, FieldStorage, Parsed, Persistence, REQUEST_LINE_OCTETS_MAX, Reject};
-use super::request::{Method, Request};
-use super::response::{ConnectionField, Response, Status};
+use super::parse::{self, FieldStorage, Framing, Head, Parsed, Persistence, REQUEST_LINE_OCTETS_MAX, Reject};
+use super::request::{Method, Request, Version};
+use super::response::{self, ConnectionField, Response, Rest, Status};
 use bytes::Bytes;
 use std::net::SocketAddr;
 
@@ -16,10 +18,29 @@ use std::net::SocketAddr;
 /// a client that does not read can make us hold is this, one answer, and its unread input.
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
 
+/// Content that nobody wants is read up to here for the sake of the connection; closing is cheaper beyond.
+pub const DISCARDED_OCTETS_MAX: u64 = 64 * 1024;
+
 /// Gives answers.
 pub trait Service {
+    /// Looks at the head of a request that has content, before any of that is read.
+    fn admit(&mut self, head: &Request<'_>) -> Admission {
+        let _ = head;
+        Admission::Collect
+    }
+
     /// Answers now or promises to.
     fn call(&mut self, request: &Request<'_>) -> Answer;
+}
+
+/// What is done with the content of a request.
+#[derive(Debug)]
+pub enum Admission {
+    /// It is collected up to `--max-body`, and the request is handled when it is whole.
+    Collect,
+    /// It is not wanted: this is the answer. Up to 64 KiB of it are read and thrown away, so that the connection can go
+    /// on; what announces more, or asked first (`Expect: 100-continue`), is answered and closed.
+    Answer(Response),
 }
 
 /// What a service says to a request.
@@ -39,32 +60,45 @@ pub struct Conditions<'a> {
     pub draining: bool,
     /// The client's address.
     pub peer: Option<SocketAddr>,
+    /// The longest content that is collected.
+    pub max_body: u64,
 }
 
 /// What to do after the output has been sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use]
 pub enum Progress {
-    /// Receive; everything complete has been answered. `partial`: a request has begun.
+    /// Receive; everything complete has been answered.
     Receive {
-        /// Some octets of the next request are here already.
-        partial: bool,
+        /// What has begun to arrive.
+        part: Part,
     },
     /// Wait: a reply comes later.
     Wait,
-    /// Send, with this body behind the output, and then call [`Exchange::resume`].
+    /// Send, with this behind the output, and then call [`Exchange::resume`].
     Resume {
-        /// A body that was too long to be copied.
-        rest: Option<Bytes>,
+        /// Content that was not copied.
+        rest: Option<Rest>,
     },
-    /// Send, with this body behind the output, and then close.
+    /// Send, with this behind the output, and then close.
     Close {
-        /// A body that was too long to be copied.
-        rest: Option<Bytes>,
+        /// Content that was not copied.
+        rest: Option<Rest>,
         /// More may be on its way from the client: shut down, read to its end, then close, or a reset could eat the
         /// answer (RFC 9112 section 9.6). Not needed where the client itself announced its last request.
         linger: bool,
     },
+}
+
+/// How far the next request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// None of it is here.
+    Nothing,
+    /// Some octets of its head are here.
+    Head,
+    /// Its head is here and some of its content is not.
+    Content,
 }
 
 /// See the module's comment.
@@ -79,17 +113,41 @@ enum State {
     /// The next complete request is answered.
     #[default]
     Open,
+    /// A request's content is on its way.
+    Content(Box<Incoming>),
     /// The service owes a reply; what comes meanwhile is kept.
     Waiting(Disposition),
     /// The last answer is written; what comes is ignored.
     Ended,
 }
 
+/// A request whose head is here and whose content is not.
+#[derive(Debug)]
+struct Incoming {
+    /// As received; empty if the request has been answered already.
+    head: Vec<u8>,
+    content: Content,
+    disposition: Disposition,
+    /// Octets of it since [`Exchange::take_content_count`] was last called.
+    count: u64,
+}
+
 /// What must be remembered of a request until it is answered.
 #[derive(Debug, Clone, Copy)]
 struct Disposition {
     persistence: Persistence,
+    version: Version,
     head: bool,
+    /// Its content is on its way and will not be read to its end.
+    refuses_content: bool,
+}
+
+/// What became of a stretch of input.
+enum Step {
+    /// So many octets are done with.
+    Onward(usize),
+    /// The same, and nothing can be done with the rest for now.
+    Halt(usize, Progress),
 }
 
 impl Exchange {
@@ -107,14 +165,14 @@ impl Exchange {
         on: &Conditions<'_>,
         out: &mut Vec<u8>,
     ) -> Progress {
-        if matches!(self.state, State::Open) && self.unread.is_empty() {
+        if matches!(self.state, State::Open | State::Content(_)) && self.unread.is_empty() {
             let (consumed, progress) = self.answer_all(input, service, on, out);
             self.keep(&input[consumed..]);
             return progress;
         }
         self.keep(input);
         if self.cannot_be_complete(input) {
-            return Progress::Receive { partial: true };
+            return Progress::Receive { part: Part::Head };
         }
         self.resume(service, on, out)
     }
@@ -139,7 +197,7 @@ impl Exchange {
     ///
     /// # Panics
     /// If none was.
-    pub fn complete(&mut self, response: &Response, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
+    pub fn complete(&mut self, response: Response, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
         let State::Waiting(disposition) = std::mem::take(&mut self.state) else {
             panic!("a reply that nobody waits for");
         };
@@ -147,14 +205,21 @@ impl Exchange {
         let progress = self.write(response, disposition, &unread, on, out);
         self.keep(&unread);
         progress.unwrap_or(match unread.is_empty() {
-            true => Progress::Receive { partial: false },
+            true => Progress::Receive { part: Part::Nothing },
             false => Progress::Resume { rest: None },
         })
     }
 
-    /// The head took too long: says so (RFC 9110 section 15.5.9) and ends.
+    /// The request took too long: says so (RFC 9110 section 15.5.9), unless it has been answered already, and ends.
     pub fn time_out(&mut self, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
-        self.reject(Reject { status: Status::REQUEST_TIMEOUT, head: false }, on, out)
+        match &self.state {
+            State::Content(incoming) if incoming.is_answered() => self.close_unheard(),
+            State::Content(incoming) => {
+                let head = incoming.disposition.head;
+                self.reject(Reject { status: Status::REQUEST_TIMEOUT, head }, on, out)
+            }
+            _ => self.reject(Reject { status: Status::REQUEST_TIMEOUT, head: false }, on, out),
+        }
     }
 
     /// Gives up the connection between two requests: what was read and not answered goes with it.
@@ -170,7 +235,7 @@ impl Exchange {
         }
     }
 
-    /// Octets that were read and not answered.
+    /// Octets that were read and not answered, content that is being collected aside.
     pub fn unread(&self) -> usize {
         self.unread.len()
     }
@@ -180,9 +245,22 @@ impl Exchange {
         matches!(self.state, State::Waiting(_))
     }
 
+    /// A request's content is on its way: this connection cannot be given to anybody now.
+    pub fn is_amid_content(&self) -> bool {
+        matches!(self.state, State::Content(_))
+    }
+
     /// The last answer is written.
     pub fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended)
+    }
+
+    /// Octets of content (with its framing) that came since this was last asked; `None` when none is awaited.
+    pub fn take_content_count(&mut self) -> Option<u64> {
+        match &mut self.state {
+            State::Content(incoming) => Some(std::mem::take(&mut incoming.count)),
+            _ => None,
+        }
     }
 
     /// Every head ends with LF: without one, and below the limits, there is nothing new to parse. Spares a client
@@ -206,35 +284,174 @@ impl Exchange {
         let start = out.len();
         loop {
             let rest = &input[consumed..];
-            if rest.is_empty() {
-                return (consumed, Progress::Receive { partial: false });
-            }
-            if out.len() - start > OUTPUT_OCTETS_MAX {
-                return (consumed, Progress::Resume { rest: None });
-            }
-            let mut storage = FieldStorage::new();
-            let (disposition, answer) = match parse::next(rest, &mut storage, on.peer) {
-                Parsed::Incomplete => return (consumed, Progress::Receive { partial: true }),
-                Parsed::Reject(reject) => return (input.len(), self.reject(reject, on, out)),
-                Parsed::Request { request, persistence, octets } => {
-                    consumed += octets;
-                    (
-                        Disposition { persistence, head: request.method() == Method::Head },
-                        service.call(&request),
-                    )
+            let step = match self.state {
+                State::Content(_) => self.take_content(rest, service, on, out),
+                _ if rest.is_empty() => return (consumed, Progress::Receive { part: Part::Nothing }),
+                _ if out.len() - start > OUTPUT_OCTETS_MAX => {
+                    return (consumed, Progress::Resume { rest: None });
                 }
+                _ => self.take_head(rest, service, on, out),
             };
-            match answer {
-                Answer::Now(response) => {
-                    if let Some(progress) = self.write(&response, disposition, &input[consumed..], on, out) {
-                        return (consumed, progress);
-                    }
-                }
-                Answer::Later => {
-                    self.state = State::Waiting(disposition);
-                    return (consumed, Progress::Wait);
+            match step {
+                Step::Onward(octets) => consumed += octets,
+                Step::Halt(octets, progress) => return (consumed + octets, progress),
+            }
+        }
+    }
+
+    #[inline]
+    fn take_head(
+        &mut self,
+        input: &[u8],
+        service: &mut impl Service,
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let mut storage = FieldStorage::new();
+        let head = match parse::next(input, &mut storage, on.peer) {
+            Parsed::Head(head) => head,
+            Parsed::Incomplete => return Step::Halt(0, Progress::Receive { part: Part::Head }),
+            Parsed::Reject(reject) => return Step::Halt(input.len(), self.reject(reject, on, out)),
+        };
+        if head.framing != Framing::None {
+            return self.begin_content(&head, input, service, on, out);
+        }
+        let following = &input[head.octets..];
+        match service.call(&head.request) {
+            Answer::Now(response) => {
+                // not through `answered`: this is the path of nearly every request
+                match self.write(response, Disposition::of(&head), following, on, out) {
+                    None => Step::Onward(head.octets),
+                    Some(progress) => Step::Halt(head.octets, progress),
                 }
             }
+            Answer::Later => {
+                self.state = State::Waiting(Disposition::of(&head));
+                Step::Halt(head.octets, Progress::Wait)
+            }
+        }
+    }
+
+    /// A head that announces content has come.
+    fn begin_content(
+        &mut self,
+        head: &Head<'_>,
+        input: &[u8],
+        service: &mut impl Service,
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let disposition = Disposition::of(head);
+        let (octets, following) = (head.octets, &input[head.octets..]);
+        if let Admission::Answer(response) = service.admit(&head.request) {
+            return self.answer_unread(response, head, following, on, out);
+        }
+        if matches!(head.framing, Framing::Length(length) if length > on.max_body) {
+            let reject = Reject { status: Status::CONTENT_TOO_LARGE, head: disposition.head };
+            return Step::Halt(input.len(), self.reject(reject, on, out));
+        }
+        if head.expects_continue {
+            // also where some content is here already, which makes it superfluous (RFC 9110 section 10.1.1): so that
+            // the answers do not depend on how the input was cut
+            out.extend_from_slice(response::CONTINUE);
+        }
+        match head.framing {
+            Framing::Length(length) if length <= following.len() as u64 => {
+                let (content, following) = following.split_at(length as usize);
+                let body = Bytes::copy_from_slice(content);
+                let answer = service.call(&Request { body: &body, ..head.request });
+                self.answered(answer, disposition, octets + content.len(), following, on, out)
+            }
+            framing => {
+                self.state = State::Content(Box::new(Incoming {
+                    head: input[..octets].to_vec(),
+                    content: Content::new(framing, Sink::collect(framing), on.max_body),
+                    disposition,
+                    count: 0,
+                }));
+                Step::Onward(octets)
+            }
+        }
+    }
+
+    /// The service has answered from the head alone.
+    fn answer_unread(
+        &mut self,
+        response: Response,
+        head: &Head<'_>,
+        following: &[u8],
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let too_much = matches!(head.framing, Framing::Length(length) if length > DISCARDED_OCTETS_MAX);
+        // who asked first may now send the content or not: no telling where the next request begins
+        let refuses_content = head.expects_continue || too_much;
+        let disposition = Disposition { refuses_content, ..Disposition::of(head) };
+        self.state = State::Content(Box::new(Incoming {
+            head: Vec::new(),
+            content: Content::new(head.framing, Sink::Discard, DISCARDED_OCTETS_MAX),
+            disposition,
+            count: 0,
+        }));
+        match self.write(response, disposition, following, on, out) {
+            None => Step::Onward(head.octets),
+            Some(progress) => Step::Halt(head.octets, progress),
+        }
+    }
+
+    /// Takes what has come of a request's content, and answers the request if that is all of it.
+    fn take_content(
+        &mut self,
+        input: &[u8],
+        service: &mut impl Service,
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let State::Content(incoming) = &mut self.state else { unreachable!("the caller looked") };
+        let octets = match incoming.content.take(input) {
+            Ok(Taken { octets, whole: true }) => octets,
+            Ok(Taken { octets, whole: false }) => {
+                incoming.count += octets as u64;
+                return Step::Halt(octets, Progress::Receive { part: Part::Content });
+            }
+            Err(_) if incoming.is_answered() => return Step::Halt(input.len(), self.close_unheard()),
+            Err(status) => {
+                let reject = Reject { status, head: incoming.disposition.head };
+                return Step::Halt(input.len(), self.reject(reject, on, out));
+            }
+        };
+        let State::Content(incoming) = std::mem::take(&mut self.state) else { unreachable!("as above") };
+        if incoming.is_answered() {
+            return Step::Onward(octets);
+        }
+        let Incoming { head, content, disposition, .. } = *incoming;
+        let (body, mut storage) = (content.into_bytes(), FieldStorage::new());
+        let answer = match parse::next(&head, &mut storage, on.peer) {
+            Parsed::Head(head) => service.call(&Request { body: &body, ..head.request }),
+            _ => unreachable!("it was a whole head before its content came"),
+        };
+        self.answered(answer, disposition, octets, &input[octets..], on, out)
+    }
+
+    fn answered(
+        &mut self,
+        answer: Answer,
+        disposition: Disposition,
+        octets: usize,
+        following: &[u8],
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let progress = match answer {
+            Answer::Now(response) => self.write(response, disposition, following, on, out),
+            Answer::Later => {
+                self.state = State::Waiting(disposition);
+                Some(Progress::Wait)
+            }
+        };
+        match progress {
+            None => Step::Onward(octets),
+            Some(progress) => Step::Halt(octets, progress),
         }
     }
 
@@ -242,7 +459,7 @@ impl Exchange {
     #[inline]
     fn write(
         &mut self,
-        response: &Response,
+        response: Response,
         disposition: Disposition,
         following: &[u8],
         on: &Conditions<'_>,
@@ -250,24 +467,42 @@ impl Exchange {
     ) -> Option<Progress> {
         let asked = disposition.persistence == Persistence::Close;
         // a drainer still answers every request that is here; the last of them says close
-        let last = asked || (on.draining && !holds_a_head(following));
-        let field = match disposition.persistence {
+        let last = asked
+            || disposition.refuses_content
+            || response.ends_with_close(disposition.version)
+            || (on.draining && !holds_a_head(following));
+        let connection = match disposition.persistence {
             _ if last => ConnectionField::Close,
             Persistence::PersistIfConfirmed => ConnectionField::KeepAlive,
             _ => ConnectionField::Silent,
         };
-        let rest = response.write(out, field, disposition.head, on.date);
+        let Disposition { version, head: head_only, .. } = disposition;
+        let framing = response::Framing { connection, version, head_only, date: on.date };
+        let rest = response.write(out, framing);
         if last {
+            let linger = !asked || self.is_amid_content();
             self.end();
-            return Some(Progress::Close { rest, linger: !asked });
+            return Some(Progress::Close { rest, linger });
         }
         rest.map(|rest| Progress::Resume { rest: Some(rest) })
     }
 
     fn reject(&mut self, reject: Reject, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
-        let rest = Response::status(reject.status).write(out, ConnectionField::Close, reject.head, on.date);
+        let framing = response::Framing {
+            connection: ConnectionField::Close,
+            version: Version::Http11,
+            head_only: reject.head,
+            date: on.date,
+        };
+        let rest = Response::status(reject.status).write(out, framing);
         self.end();
         Progress::Close { rest, linger: true }
+    }
+
+    /// What is wrong concerns a request that has been answered: there is nothing more to say.
+    fn close_unheard(&mut self) -> Progress {
+        self.end();
+        Progress::Close { rest: None, linger: true }
     }
 
     fn end(&mut self) {
@@ -276,8 +511,26 @@ impl Exchange {
     }
 }
 
+impl Incoming {
+    fn is_answered(&self) -> bool {
+        self.head.is_empty()
+    }
+}
+
+impl Disposition {
+    #[inline]
+    fn of(head: &Head<'_>) -> Disposition {
+        Disposition {
+            persistence: head.persistence,
+            version: head.request.version(),
+            head: head.request.method() == Method::Head,
+            refuses_content: false,
+        }
+    }
+}
+
 fn holds_a_head(input: &[u8]) -> bool {
-    memchr::memmem::find(input, b"\r\n\r\n").is_some() || memchr::memmem::find(input, b"\n\n").is_some()
+    memchr::memmem::find(input, b"\r\n\r\n").is_some()
 }
 
 #[cfg(test)]
@@ -286,14 +539,24 @@ mod tests {
     use proptest::prelude::*;
     use std::time::SystemTime;
 
-    /// Answers with the path; `/later` comes later, `/big/N` has N octets.
+    const MAX_BODY: u64 = 100_000;
+
+    /// Answers with the path and the content; `/later` comes later, `/big/N` has N octets, `/unwanted` takes no content.
     struct Echo;
 
     impl Service for Echo {
+        fn admit(&mut self, head: &Request<'_>) -> Admission {
+            match head.path() {
+                "/unwanted" => Admission::Answer(Response::not_allowed("GET")),
+                _ => Admission::Collect,
+            }
+        }
+
         fn call(&mut self, request: &Request<'_>) -> Answer {
             match request.path() {
                 "/later" => Answer::Later,
-                path => Answer::Now(echo(path)),
+                path if request.body().is_empty() => Answer::Now(echo(path)),
+                path => Answer::Now(Response::bytes([path.as_bytes(), request.body()].concat())),
             }
         }
     }
@@ -318,7 +581,7 @@ mod tests {
         fn new() -> Played {
             Played {
                 exchange: Exchange::default(),
-                date: Date::render(SystemTime::UNIX_EPOCH).0,
+                date: Date::render(SystemTime::UNIX_EPOCH, true).0,
                 draining: false,
                 sent: vec![],
                 closed: None,
@@ -326,18 +589,18 @@ mod tests {
         }
 
         fn feed(&mut self, input: &[u8]) {
-            let on = Conditions { date: &self.date, draining: self.draining, peer: None };
+            let on = Conditions { date: &self.date, draining: self.draining, peer: None, max_body: MAX_BODY };
             let mut progress = self.exchange.feed(input, &mut Echo, &on, &mut self.sent);
             loop {
                 progress = match progress {
                     Progress::Receive { .. } => return,
-                    Progress::Wait => self.exchange.complete(&Response::text("late"), &on, &mut self.sent),
+                    Progress::Wait => self.exchange.complete(Response::text("late"), &on, &mut self.sent),
                     Progress::Resume { rest } => {
-                        self.sent.extend_from_slice(&rest.unwrap_or_default());
+                        self.sent.extend_from_slice(&octets(rest));
                         self.exchange.resume(&mut Echo, &on, &mut self.sent)
                     }
                     Progress::Close { rest, linger } => {
-                        self.sent.extend_from_slice(&rest.unwrap_or_default());
+                        self.sent.extend_from_slice(&octets(rest));
                         self.closed = Some(linger);
                         return;
                     }
@@ -351,6 +614,10 @@ mod tests {
             let mut answers = vec![];
             while !rest.is_empty() {
                 let end = memchr::memmem::find(rest, b"\r\n\r\n").expect("a whole head") + 4;
+                if rest.starts_with(response::CONTINUE) {
+                    rest = &rest[end..];
+                    continue;
+                }
                 let head = std::str::from_utf8(&rest[..end]).unwrap();
                 let length: usize = head
                     .split("Content-Length: ")
@@ -366,6 +633,14 @@ mod tests {
                 rest = &rest[end + length..];
             }
             answers
+        }
+    }
+
+    fn octets(rest: Option<Rest>) -> Bytes {
+        match rest {
+            None => Bytes::new(),
+            Some(Rest::Bytes(octets)) => octets,
+            Some(other) => panic!("{other:?}"),
         }
     }
 
@@ -385,31 +660,32 @@ mod tests {
     #[test]
     fn what_comes_while_a_reply_is_owed_is_kept() {
         let (mut exchange, date, mut out) =
-            (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH).0, vec![]);
-        let on = Conditions { date: &date, draining: false, peer: None };
-        assert_eq!(exchange.feed(get("/later").as_bytes(), &mut Echo, &on, &mut out), Progress::Wait);
-        assert_eq!(exchange.feed(get("/2").as_bytes(), &mut Echo, &on, &mut out), Progress::Wait);
+            (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
+        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
+        for request in ["/later", "/2"].map(get) {
+            let progress = exchange.feed(request.as_bytes(), &mut Echo, &on, &mut out);
+            assert!(matches!(progress, Progress::Wait), "{progress:?}");
+        }
         assert!(out.is_empty() && exchange.is_waiting());
-        let progress = exchange.complete(&Response::text("late"), &on, &mut out);
-        assert_eq!(progress, Progress::Resume { rest: None });
-        assert_eq!(exchange.resume(&mut Echo, &on, &mut out), Progress::Receive { partial: false });
+        let progress = exchange.complete(Response::text("late"), &on, &mut out);
+        assert!(matches!(progress, Progress::Resume { rest: None }));
+        let progress = exchange.resume(&mut Echo, &on, &mut out);
+        assert!(matches!(progress, Progress::Receive { part: Part::Nothing }));
         assert_eq!(out.windows(3).filter(|w| w == b"200").count(), 2);
     }
 
     #[test]
     fn output_is_bounded_before_more_is_answered() {
         let (mut exchange, date, mut out) =
-            (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH).0, vec![]);
-        let on = Conditions { date: &date, draining: false, peer: None };
+            (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
+        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
         let input = get("/big/16000").repeat(20);
-        assert_eq!(
-            exchange.feed(input.as_bytes(), &mut Echo, &on, &mut out),
-            Progress::Resume { rest: None }
-        );
+        let progress = exchange.feed(input.as_bytes(), &mut Echo, &on, &mut out);
+        assert!(matches!(progress, Progress::Resume { rest: None }));
         assert!(out.len() < OUTPUT_OCTETS_MAX + 17_000, "{}", out.len());
         assert!(exchange.unread() > 0);
         let progress = exchange.feed(get("/big/20000").as_bytes(), &mut Echo, &on, &mut vec![]);
-        assert_eq!(progress, Progress::Resume { rest: None }, "still the first twenty");
+        assert!(matches!(progress, Progress::Resume { rest: None }), "still the first twenty");
     }
 
     #[test]
@@ -466,27 +742,106 @@ mod tests {
     fn a_slow_head_is_told_so() {
         let mut played = Played::new();
         played.feed(b"GET / HT");
-        let on = Conditions { date: &played.date, draining: false, peer: None };
+        let on = Conditions { date: &played.date, draining: false, peer: None, max_body: MAX_BODY };
         let mut out = vec![];
-        assert_eq!(played.exchange.time_out(&on, &mut out), Progress::Close { rest: None, linger: true });
+        let progress = played.exchange.time_out(&on, &mut out);
+        assert!(matches!(progress, Progress::Close { rest: None, linger: true }));
         assert!(out.starts_with(b"HTTP/1.1 408 "));
     }
 
     #[test]
     fn released_in_the_middle_of_a_pipeline_the_rest_is_answered_by_the_next() {
         let (mut first, date, mut out) =
-            (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH).0, vec![]);
-        let on = Conditions { date: &date, draining: false, peer: None };
+            (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
+        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
         let _ = first.feed(get("/later").as_bytes(), &mut Echo, &on, &mut out);
         let rest = ["/2", "/3"].map(get).concat();
         let (early, late) = rest.as_bytes().split_at(rest.len() - 7);
         first.keep(early);
-        let progress = first.complete(&Response::text("late"), &on, &mut out);
-        assert_eq!(progress, Progress::Resume { rest: None });
+        let progress = first.complete(Response::text("late"), &on, &mut out);
+        assert!(matches!(progress, Progress::Resume { rest: None }));
         let mut second = Played { exchange: Exchange::adopt(first.release()), ..Played::new() };
         second.feed(late);
         assert_eq!(second.answers().into_iter().map(|a| a.1).collect::<Vec<_>>(), ["/2", "/3"]);
         assert!(first.is_ended());
+    }
+
+    fn post(path: &str, fields: &str, content: &str) -> String {
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{content}")
+    }
+
+    fn chunks(parts: &[String]) -> String {
+        let chunks = parts.iter().map(|part| format!("{:x};a=b\r\n{part}\r\n", part.len()));
+        chunks.collect::<String>() + "0\r\nTrailer: x\r\n\r\n"
+    }
+
+    #[test]
+    fn content_reaches_the_service_whole() {
+        let parts = ["ab".to_owned(), "c".repeat(5000)];
+        for (fields, content) in [
+            ("Content-Length: 5002".to_owned(), parts.concat()),
+            ("Transfer-Encoding: chunked".to_owned(), chunks(&parts)),
+        ] {
+            let mut played = Played::new();
+            played.feed((post("/p", &fields, &content) + &get("/next")).as_bytes());
+            let bodies: Vec<_> = played.answers().into_iter().map(|(_, body)| body).collect();
+            assert_eq!(bodies, [format!("/p{}", parts.concat()), "/next".to_owned()]);
+        }
+    }
+
+    #[test]
+    fn content_that_is_not_wanted_is_skipped_or_ends_the_connection() {
+        let table = [
+            (post("/unwanted", "Content-Length: 3", "abc"), 2, None),
+            (post("/unwanted", "Transfer-Encoding: chunked", &chunks(&["abc".to_owned()])), 2, None),
+            (post("/unwanted", "Content-Length: 65537", ""), 1, Some(true)),
+            (post("/unwanted", "Content-Length: 3\r\nExpect: 100-continue", ""), 1, Some(true)),
+            (post("/unwanted", "Content-Length: 65537\r\nConnection: close", ""), 1, Some(true)),
+            (post("/unwanted", "Transfer-Encoding: chunked", &chunks(&["x".repeat(65_537)])), 1, Some(true)),
+            (post("/unwanted", "Transfer-Encoding: chunked", "what?"), 1, Some(true)),
+        ];
+        for (request, answers, closed) in table {
+            let mut played = Played::new();
+            played.feed((request.clone() + &get("/next")).as_bytes());
+            assert_eq!((played.answers().len(), played.closed), (answers, closed), "{request:?}");
+            assert_eq!(played.answers()[0].0, 405);
+        }
+    }
+
+    #[test]
+    fn content_beyond_the_limit_is_refused_before_it_is_here() {
+        let mut played = Played::new();
+        played.feed(post("/p", "Content-Length: 100001", "").as_bytes());
+        assert_eq!((played.answers()[0].0, played.closed), (413, Some(true)));
+        let mut played = Played::new();
+        played.feed(post("/p", "Transfer-Encoding: chunked", "186a1\r\n").as_bytes());
+        assert_eq!((played.answers()[0].0, played.closed), (413, Some(true)));
+    }
+
+    #[test]
+    fn who_asks_before_sending_is_told_to_go_on_once() {
+        let mut played = Played::new();
+        played.feed(post("/p", "Content-Length: 3\r\nExpect: 100-Continue", "").as_bytes());
+        assert_eq!(played.sent, response::CONTINUE);
+        played.feed(b"ab");
+        played.feed(b"c");
+        let text = String::from_utf8(played.sent.clone()).unwrap();
+        assert!(text.matches("HTTP/1.1 ").count() == 2 && text.ends_with("/pabc"), "{text}");
+        assert_eq!(played.exchange.take_content_count(), None);
+    }
+
+    #[test]
+    fn slow_content_is_told_so_unless_it_has_been_answered() {
+        for (path, status) in [("/p", 408), ("/unwanted", 405)] {
+            let mut played = Played::new();
+            played.feed(post(path, "Content-Length: 9", "abc").as_bytes());
+            assert_eq!(played.exchange.take_content_count(), Some(3));
+            assert!(played.exchange.is_amid_content());
+            let on = Conditions { date: &played.date, draining: false, peer: None, max_body: MAX_BODY };
+            let progress = played.exchange.time_out(&on, &mut played.sent);
+            assert!(matches!(progress, Progress::Close { rest: None, linger: true }));
+            assert_eq!(played.answers().into_iter().map(|a| a.0).collect::<Vec<_>>(), [status]);
+        }
     }
 
     /// Pieces of requests, valid and broken, that are put together to streams.
@@ -498,7 +853,15 @@ mod tests {
             1 => Just("\r\n".to_owned()),
             1 => Just("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned()),
             1 => Just("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned()),
-            1 => Just("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".to_owned()),
+            2 => (0usize..200).prop_map(|n| post("/length", &format!("Content-Length: {n}"), &"c".repeat(n))),
+            2 => (0usize..3000).prop_map(|n| post("/unwanted", &format!("Content-Length: {n}"), &"c".repeat(n))),
+            2 => prop::collection::vec("[a-z]{1,300}", 0..5).prop_map(|parts| post("/chunks", "Transfer-Encoding: chunked", &chunks(&parts))),
+            1 => Just(post("/asks", "Content-Length: 2\r\nExpect: 100-continue", "ok")),
+            1 => Just(post("/unwanted", "Content-Length: 2\r\nExpect: 100-continue", "ok")),
+            1 => Just(post("/too-long", "Content-Length: 100001", "")),
+            1 => Just(post("/broken", "Transfer-Encoding: chunked", "x\r\n")),
+            1 => Just(post("/unwanted", "Transfer-Encoding: chunked", "3\r\nabcd")),
+            1 => Just("GET / HTTP/1.4\r\nHost: a\r\n\r\n".to_owned()),
             1 => Just("GET / HTTP/1.1\r\n\r\n".to_owned()),
             1 => Just("GET / HTTP/3.0\r\nHost: a\r\n\r\n".to_owned()),
             1 => Just(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(9000))),

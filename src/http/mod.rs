@@ -3,7 +3,7 @@
 //! `request` is what a handler sees, `parse` finds the next one in the input, `response` writes an answer, `date`
 //! renders the clock once a second, `exchange` is one connection's state machine over all of them.
 //!
-//! `chunked` takes the transfer coding off content. What serving a file needs stands apart, each a function of fields'
+//! `content` collects what follows a head, `chunked` takes the transfer coding off it. What serving a file needs stands apart, each a function of fields'
 //! values: `conditional` says whether the client has the file already, `range` which part of it is asked for,
 //! `accept_encoding` in which coding.
 //!
@@ -12,6 +12,7 @@
 pub mod accept_encoding;
 pub mod chunked;
 pub mod conditional;
+mod content;
 mod date;
 mod exchange;
 mod parse;
@@ -20,7 +21,7 @@ mod request;
 mod response;
 
 pub use date::Date;
-pub use exchange::{Answer, Conditions, Exchange, Progress, Service};
+pub use exchange::{Admission, Answer, Conditions, DISCARDED_OCTETS_MAX, Exchange, Part, Progress, Service};
 pub use parse::{HEAD_OCTETS_MAX, REQUEST_LINE_OCTETS_MAX, Reject};
 pub use request::{Headers, Method, Request, Version};
-pub use response::{Response, Status};
+pub use response::{FileRange, Pieces, Response, Rest, Status};

@@ -3,7 +3,7 @@
 //!
 //! Neighbours: called by `exchange`; gives a `Request` or the `Status` to refuse it with.
 
-use super::request::{Headers, Method, Request, Version};
+use super::request::{self, Headers, Method, Request, Version};
 use super::response::Status;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -16,16 +16,43 @@ pub const HEAD_OCTETS_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 128;
 
 /// Room for the fields of one head, on the caller's stack.
-pub(super) struct FieldStorage<'a>([MaybeUninit<httparse::Header<'a>>; FIELDS_MAX]);
+pub(super) struct FieldStorage<'a> {
+    fields: [MaybeUninit<httparse::Header<'a>>; FIELDS_MAX],
+    /// A head that names a version that httparse does not read, with another one put in.
+    rewritten: Vec<u8>,
+}
 
 /// What the input starts with.
 pub(super) enum Parsed<'a> {
-    /// A whole head, so many octets long.
-    Request { request: Request<'a>, persistence: Persistence, octets: usize },
+    /// A whole head.
+    Head(Head<'a>),
     /// Not a whole head yet.
     Incomplete,
     /// Something that is refused, with the connection closed after the answer.
     Reject(Reject),
+}
+
+/// A head, and what it says of the message and the connection.
+pub(super) struct Head<'a> {
+    /// Without its content.
+    pub request: Request<'a>,
+    pub persistence: Persistence,
+    pub framing: Framing,
+    /// `Expect: 100-continue` (RFC 9110 section 10.1.1).
+    pub expects_continue: bool,
+    /// How long it is.
+    pub octets: usize,
+}
+
+/// Where the content of a request ends (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    /// After so many octets.
+    Length(u64),
+    /// With the last chunk.
+    Chunked,
 }
 
 /// A refusal, decided before any handler sees the request.
@@ -51,7 +78,7 @@ pub(super) enum Persistence {
 impl FieldStorage<'_> {
     #[inline]
     pub(super) fn new() -> Self {
-        FieldStorage([const { MaybeUninit::uninit() }; FIELDS_MAX])
+        FieldStorage { fields: [const { MaybeUninit::uninit() }; FIELDS_MAX], rewritten: Vec::new() }
     }
 }
 
@@ -73,8 +100,21 @@ pub(super) fn next<'a>(
     let Some(last_line_end) = memchr::memrchr(b'\n', window) else {
         return Parsed::Incomplete;
     };
+    let lines = &window[..=last_line_end];
+    let FieldStorage { fields, rewritten } = storage;
     let mut head = httparse::Request::new(&mut []);
-    match head.parse_with_uninit_headers(&window[..=last_line_end], &mut storage.0) {
+    let lines = match later_minor_version(lines) {
+        None => lines,
+        Some(digit) => {
+            rewritten.extend_from_slice(lines);
+            rewritten[digit] = b'1';
+            rewritten
+        }
+    };
+    match head.parse_with_uninit_headers(lines, fields) {
+        Ok(httparse::Status::Complete(octets)) if !every_line_ends_with_crlf(&lines[..octets]) => {
+            refuse(Status::BAD_REQUEST, is_head(input))
+        }
         Ok(httparse::Status::Complete(octets)) => judge(head, octets, peer),
         Ok(httparse::Status::Partial) if input.len() < HEAD_OCTETS_MAX => Parsed::Incomplete,
         Ok(httparse::Status::Partial) => refuse(Status::FIELDS_TOO_LARGE, is_head(input)),
@@ -95,34 +135,55 @@ fn judge<'a>(head: httparse::Request<'a, 'a>, octets: usize, peer: Option<Socket
         Ok(fields) => fields,
         Err(status) => return refuse(status, method == Method::Head),
     };
+    // a proxy's business, and the only method with an authority for a target (RFC 9110 section 9.3.6)
     if method == Method::Connect || !target_is_served(target, method) {
         return refuse(Status::BAD_REQUEST, method == Method::Head);
     }
-    if !matches!(method, Method::Get | Method::Head) {
-        return refuse(Status::METHOD_NOT_ALLOWED, false);
-    }
-    if fields.announces_content {
-        return refuse(Status::CONTENT_TOO_LARGE, method == Method::Head);
-    }
-    let request = Request { method, target, version, headers: Headers(head.headers), peer };
-    Parsed::Request { request, persistence: fields.persistence(version), octets }
+    let request =
+        Request { method, target, version, headers: Headers(head.headers), body: &request::NO_CONTENT, peer };
+    Parsed::Head(Head {
+        request,
+        persistence: fields.persistence(version),
+        // none and nothing are the same to everybody behind this
+        framing: if fields.framing == Framing::Length(0) { Framing::None } else { fields.framing },
+        expects_continue: fields.expects_continue,
+        octets,
+    })
 }
 
 fn refuse<'a>(status: Status, head: bool) -> Parsed<'a> {
     Parsed::Reject(Reject { status, head })
 }
 
-/// origin-form, absolute-form, and the asterisk for OPTIONS (RFC 9112 section 3.2). Only visible ASCII is a URI
-/// (httparse lets UTF-8 through).
-fn target_is_served(target: &str, method: Method) -> bool {
-    target.is_ascii()
-        && (target.starts_with('/') || target.contains("://") || (target == "*" && method == Method::Options))
+/// httparse takes a bare LF for a line's end, which RFC 9112 section 2.2 allows; but who in front of us does not, sees
+/// other requests than we do.
+#[inline]
+fn every_line_ends_with_crlf(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).all(|end| end > 0 && head[end - 1] == b'\r')
 }
 
-/// What a uri-host and a port consist of (RFC 3986 section 3.2.2).
-static HOST_OCTETS: [bool; 256] = {
+/// origin-form, absolute-form, and the asterisk for OPTIONS (RFC 9112 section 3.2). Only visible ASCII is a URI
+/// (httparse lets UTF-8 through).
+#[inline]
+fn target_is_served(target: &str, method: Method) -> bool {
+    target.is_ascii()
+        && (target.starts_with('/') || is_absolute(target) || (target == "*" && method == Method::Options))
+}
+
+/// A scheme (RFC 3986 section 3.1) and a host that is not empty (RFC 9110 section 4.2.1).
+fn is_absolute(target: &str) -> bool {
+    target.split_once("://").is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c))
+            && !rest.is_empty()
+            && !rest.starts_with(['/', '?', ':'])
+    })
+}
+
+/// What a registered name consists of without percent-encoding (RFC 3986 section 3.2.2).
+static NAME_OCTETS: [bool; 256] = {
     let mut table = [false; 256];
-    let (mut octet, others) = (0, b".-_~:[]%!$&'()*+,;=");
+    let (mut octet, others) = (0, b".-_~!$&'()*+,;=");
     while octet < 256 {
         table[octet] = (octet as u8).is_ascii_alphanumeric();
         octet += 1;
@@ -135,29 +196,71 @@ static HOST_OCTETS: [bool; 256] = {
     table
 };
 
-/// The fields that decide what happens to the connection.
-#[derive(Default)]
+/// uri-host and port (RFC 9110 section 7.2); an empty one is what clients send whose target has no authority.
+fn is_host(value: &[u8]) -> bool {
+    let name = match value {
+        [b'[', rest @ ..] => {
+            let Some(end) = memchr::memchr(b']', rest) else { return false };
+            let inside = |c: &u8| NAME_OCTETS[*c as usize] || *c == b':';
+            return end > 0 && rest[..end].iter().all(inside) && is_port(&rest[end + 1..]);
+        }
+        _ => value,
+    };
+    let colon = memchr::memchr(b':', name).unwrap_or(name.len());
+    is_registered_name(&name[..colon]) && is_port(&name[colon..])
+}
+
+#[inline]
+fn is_registered_name(mut name: &[u8]) -> bool {
+    loop {
+        name = match name {
+            [] => return true,
+            [octet, rest @ ..] if NAME_OCTETS[*octet as usize] => rest,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            _ => return false,
+        }
+    }
+}
+
+/// Nothing, or a colon and digits.
+fn is_port(rest: &[u8]) -> bool {
+    match rest {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// The fields that decide what happens to the message and the connection.
 struct Fields {
     hosts: u8,
     close: bool,
     keep_alive: bool,
-    announces_content: bool,
+    framing: Framing,
+    expects_continue: bool,
 }
 
 impl Fields {
     #[inline]
     fn read(headers: &[httparse::Header<'_>], version: Version) -> Result<Fields, Status> {
-        let mut fields = Fields::default();
+        let mut fields = Fields {
+            hosts: 0,
+            close: false,
+            keep_alive: false,
+            framing: Framing::None,
+            expects_continue: false,
+        };
         for header in headers {
-            // the length tells most fields apart from these four without looking at a letter
+            // the length tells most fields apart from these without looking at a letter
             match header.name.len() {
                 4 if header.name.eq_ignore_ascii_case("host") => fields.host(header.value)?,
+                6 if header.name.eq_ignore_ascii_case("expect") => fields.expect(header.value, version)?,
                 10 if header.name.eq_ignore_ascii_case("connection") => fields.connection(header.value),
                 14 if header.name.eq_ignore_ascii_case("content-length") => {
                     fields.content_length(header.value)?
                 }
                 17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
-                    fields.announces_content = true
+                    fields.transfer_encoding(header.value, version)?
                 }
                 _ => {}
             }
@@ -173,23 +276,59 @@ impl Fields {
     #[inline]
     fn host(&mut self, value: &[u8]) -> Result<(), Status> {
         self.hosts = self.hosts.saturating_add(1);
-        if value.iter().all(|octet| HOST_OCTETS[*octet as usize]) { Ok(()) } else { Err(Status::BAD_REQUEST) }
+        if is_host(value) { Ok(()) } else { Err(Status::BAD_REQUEST) }
     }
 
     fn connection(&mut self, value: &[u8]) {
-        for option in value.split(|&c| c == b',').map(<[u8]>::trim_ascii) {
+        for option in list(value) {
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
         }
     }
 
-    /// RFC 9110 section 8.6: digits only. The amount matters only as zero or not while no content is taken.
+    /// RFC 9110 section 8.6: digits only. A second one is refused even if it says the same, and so is one beside a
+    /// Transfer-Encoding (RFC 9112 section 6.3): whoever sends that wants two servers to disagree.
     fn content_length(&mut self, value: &[u8]) -> Result<(), Status> {
-        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        if self.framing != Framing::None || value.is_empty() {
             return Err(Status::BAD_REQUEST);
         }
-        self.announces_content |= value.iter().any(|&c| c != b'0');
+        let mut length: u64 = 0;
+        for &digit in value {
+            let digit = digit.wrapping_sub(b'0');
+            let longer = length.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(digit)));
+            length = longer.filter(|_| digit <= 9).ok_or(Status::BAD_REQUEST)?;
+        }
+        self.framing = Framing::Length(length);
         Ok(())
+    }
+
+    /// RFC 9112 section 6.1: chunked once and last. No other coding is known here; HTTP/1.0 has none.
+    fn transfer_encoding(&mut self, value: &[u8], version: Version) -> Result<(), Status> {
+        if self.framing != Framing::None || version == Version::Http10 {
+            return Err(Status::BAD_REQUEST);
+        }
+        for coding in list(value) {
+            if self.framing == Framing::Chunked || coding.is_empty() {
+                return Err(Status::BAD_REQUEST);
+            }
+            if !coding.eq_ignore_ascii_case(b"chunked") {
+                return Err(Status::NOT_IMPLEMENTED);
+            }
+            self.framing = Framing::Chunked;
+        }
+        Ok(())
+    }
+
+    /// RFC 9110 section 10.1.1: HTTP/1.0 clients cannot mean it.
+    fn expect(&mut self, value: &[u8], version: Version) -> Result<(), Status> {
+        match list(value).all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
+            _ if version == Version::Http10 => Ok(()),
+            true => {
+                self.expects_continue = true;
+                Ok(())
+            }
+            false => Err(Status::EXPECTATION_FAILED),
+        }
     }
 
     #[inline]
@@ -201,6 +340,11 @@ impl Fields {
             (false, Version::Http10) => Persistence::Close,
         }
     }
+}
+
+/// The elements of a list (RFC 9110 section 5.6.1), the empty ones too.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&c| c == b',').map(<[u8]>::trim_ascii)
 }
 
 /// RFC 9112 section 2.2: empty lines before the request line are ignored; they do not count here.
@@ -231,12 +375,23 @@ fn judge_error(error: httparse::Error, input: &[u8]) -> Reject {
     Reject { status, head: is_head(input) }
 }
 
-/// `HTTP/` digit `.` digit with a major version that is not 1 (RFC 9110 section 15.6.6), and HTTP/1.2 to 1.9, which
-/// httparse does not read.
+/// `HTTP/` digit `.` digit, and not HTTP/1 (RFC 9110 section 15.6.6).
 fn names_another_version(input: &[u8]) -> bool {
     let line = input.split(|&c| c == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     let version = line.trim_ascii_end().rsplit(|&c| c == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if *major != b'1' && major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// Where the minor version of HTTP/1.2 to 1.9 stands, which httparse does not read.
+#[inline]
+fn later_minor_version(lines: &[u8]) -> Option<usize> {
+    let start = lines.iter().position(|c| !matches!(c, b'\r' | b'\n'))?;
+    let end = start + memchr::memchr(b'\n', &lines[start..])?;
+    let line = &lines[start..end];
+    match line.strip_suffix(b"\r")? {
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Some(end - 2),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -245,8 +400,12 @@ mod tests {
 
     fn outcome(input: &[u8]) -> String {
         match next(input, &mut FieldStorage::new(), None) {
-            Parsed::Request { request, persistence, octets } => {
-                format!("{} {} {persistence:?} {octets}", request.method.as_str(), request.target)
+            Parsed::Head(Head { request, persistence, framing, octets, .. }) => {
+                let framing = match framing {
+                    Framing::None => String::new(),
+                    framing => format!(" {framing:?}"),
+                };
+                format!("{} {} {persistence:?} {octets}{framing}", request.method.as_str(), request.target)
             }
             Parsed::Incomplete => "incomplete".into(),
             Parsed::Reject(reject) => reject.status.code().to_string(),
@@ -287,22 +446,49 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\nHost: a\n\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: a\n\r\n", "400"),
+            ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", "400"),
             // methods
-            ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
-            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
+            ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / Persist 28"),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS * Persist 31"),
             ("get / HTTP/1.1\r\nHost: a\r\n\r\n", "501"),
             ("BREW / HTTP/1.1\r\nHost: a\r\n\r\n", "501"),
-            // content
-            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", "413"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", "413"),
+            // RFC 9110 section 7.2: what a host looks like
+            ("GET / HTTP/1.1\r\nHost: a.b-c:80\r\n\r\n", "GET / Persist 34"),
+            ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "GET / Persist 34"),
+            ("GET / HTTP/1.1\r\nHost: a%20b\r\n\r\n", "GET / Persist 31"),
+            ("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: a%2\r\n\r\n", "400"),
+            // RFC 9112 section 3.2.2: absolute-form
+            ("GET http:///b HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+            ("GET 1http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+            // RFC 9110 section 8.6 and RFC 9112 section 6
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", "GET / Persist 46 Length(5)"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551616\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", "400"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "413"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", "GET / Persist 55 Chunked"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "501"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
+            ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
+            // RFC 9110 section 10.1.1
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n", "417"),
+            ("GET / HTTP/1.0\r\nExpect: a-miracle\r\n\r\n", "GET / Close 37"),
             // versions
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505"),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"),
             ("GET / HTTP/0.9\r\n\r\n", "505"),
             ("GET / HTTP/1.x\r\n\r\n", "400"),
+            ("GET / HTTP/1.9\r\nHost: a\r\n\r\n", "GET / Persist 27"),
+            ("\r\n\r\nGET / HTTP/1.2\r\nHost: a\r\n\r\n", "GET / Persist 31"),
+            ("GET / HTTP/1.10\r\nHost: a\r\n\r\n", "400"),
         ];
         for (input, expected) in table {
             assert_eq!(outcome(input.as_bytes()), *expected, "{input:?}");

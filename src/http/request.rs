@@ -2,15 +2,20 @@
 //!
 //! Neighbours: made by `parse`, passed on by `exchange`.
 
+use bytes::Bytes;
 use std::net::SocketAddr;
 
-/// A request whose head is complete.
+/// A request without content has this.
+pub(super) static NO_CONTENT: Bytes = Bytes::new();
+
+/// A request, whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub(super) method: Method,
     pub(super) target: &'a str,
     pub(super) version: Version,
     pub(super) headers: Headers<'a>,
+    pub(super) body: &'a Bytes,
     pub(super) peer: Option<SocketAddr>,
 }
 
@@ -30,7 +35,8 @@ pub enum Method {
     Patch,
 }
 
-/// The protocol version (RFC 9112 section 2.3). Every other one is refused.
+/// The protocol version (RFC 9112 section 2.3). HTTP/1.2 to 1.9 count as 1.1, the highest minor version known here (RFC
+/// 9110 section 2.5); every other one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Version {
@@ -74,6 +80,20 @@ impl<'a> Request<'a> {
     /// The header fields.
     pub fn headers(&self) -> Headers<'a> {
         self.headers
+    }
+
+    /// The host that was asked: of an absolute-form target the one inside, which counts more than the Host field (RFC
+    /// 9112 section 3.2.2).
+    pub fn host(&self) -> Option<&'a [u8]> {
+        if self.target.starts_with('/') || self.target == "*" {
+            return self.headers.get("host");
+        }
+        self.target.split("://").nth(1)?.split(['/', '?']).next().map(str::as_bytes)
+    }
+
+    /// The content, whole, with its transfer coding taken off; empty if there is none. Cloning it copies nothing.
+    pub fn body(&self) -> &'a Bytes {
+        self.body
     }
 
     /// The client's address; `None` on a Unix socket.
@@ -161,6 +181,7 @@ mod tests {
                 target,
                 version: Version::Http11,
                 headers: Headers(&[]),
+                body: &NO_CONTENT,
                 peer: None,
             };
             assert_eq!((request.path(), request.query()), (path, query), "{target}");

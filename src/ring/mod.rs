@@ -12,14 +12,14 @@ mod setup;
 mod token;
 
 pub use buffers::{Buffers, Lease};
-pub use op::{Completion, Op, Received};
+pub use op::{Completion, Message, Op, Payload, Received};
 pub use outbox::{Outbox, Span};
 pub use setup::{Features, kernel_release};
 pub use token::Token;
 
 use crate::error::RingRefusal;
+use crate::sys::file::MappedPiece;
 use crate::sys::socket::internet_address;
-use bytes::Bytes;
 use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
@@ -45,8 +45,13 @@ pub struct Ring {
     pub buffers: ManuallyDrop<Buffers>,
     /// Answers on their way out.
     pub outbox: ManuallyDrop<Outbox>,
-    /// Bytes of `Op::Send` in flight, by slot: one a connection.
-    sends: ManuallyDrop<HashMap<u32, Bytes>>,
+    /// What `Op::Send` has in flight, by slot: one a connection; boxed, since the kernel reads their headers while the
+    /// table may grow.
+    sends: ManuallyDrop<HashMap<u32, Box<Gathered>>>,
+    /// What `Op::Populate` has in flight, by slot: one a connection.
+    populating: ManuallyDrop<HashMap<u32, MappedPiece>>,
+    /// The headers of this turn's sends that have content behind their span.
+    gathered: ManuallyDrop<Vec<GatherHeader>>,
     /// Where accepts write the client's address, by listener: one in flight each.
     #[expect(clippy::vec_box, reason = "the kernel writes into them while the vector may grow")]
     addresses: ManuallyDrop<Vec<Box<AcceptAddress>>>,
@@ -62,6 +67,18 @@ struct AcceptAddress {
     len: libc::socklen_t,
 }
 
+/// A message in flight with what sendmsg(2) wants to know of it.
+struct Gathered {
+    message: Message,
+    header: GatherHeader,
+}
+
+/// Two stretches of memory, and the header that names them: it points into itself once it lies where it stays.
+struct GatherHeader {
+    parts: [libc::iovec; 2],
+    header: libc::msghdr,
+}
+
 impl Ring {
     /// Sets up a ring; [`Ring::register_slots`] gives it room for connections.
     ///
@@ -74,6 +91,8 @@ impl Ring {
             buffers: ManuallyDrop::new(buffers),
             outbox: ManuallyDrop::default(),
             sends: ManuallyDrop::default(),
+            populating: ManuallyDrop::default(),
+            gathered: ManuallyDrop::default(),
             addresses: ManuallyDrop::default(),
             completed: VecDeque::with_capacity(BATCH),
             features,
@@ -114,6 +133,9 @@ impl Ring {
     pub fn turn(&mut self, sends: &mut Vec<(Token, Span)>, timeout: Duration) -> io::Result<()> {
         debug_assert!(self.completed.is_empty(), "completions are handled before the next turn");
         self.buffers.publish();
+        self.gathered.clear();
+        // room for all of them: they must not move once the kernel knows where they are
+        self.gathered.reserve(sends.len());
         for (token, span) in sends.drain(..) {
             let entry = self.send_batch(token, span);
             self.push_entry(&entry);
@@ -164,8 +186,8 @@ impl Ring {
     }
 
     fn push_entry(&mut self, entry: &squeue::Entry) {
-        // SAFETY: everything an entry points to is owned by `self` (outbox until the swap that follows its submit,
-        // `sends` and `addresses` until their completion) or is a descriptor that the caller keeps open until the
+        // SAFETY: everything an entry points to is owned by `self` (outbox and `gathered` until the swap that follows
+        // their submit, `sends`, `populating` and `addresses` until their completion) or is a descriptor that the caller keeps open until the
         // submit (see `Op`).
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.ring
@@ -175,13 +197,19 @@ impl Ring {
         }
     }
 
-    fn send_batch(&self, token: Token, span: Span) -> squeue::Entry {
+    fn send_batch(&mut self, token: Token, span: Span) -> squeue::Entry {
+        const FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let bytes = self.outbox.current(span);
-        opcode::Send::new(Fixed(token.slot), bytes.as_ptr(), span.len)
-            .flags(libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-            .build()
-            .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(token.pack(Kind::SendBatch))
+        let entry = match self.outbox.current_behind(span) {
+            None => opcode::Send::new(Fixed(token.slot), bytes.as_ptr(), span.len).flags(FLAGS).build(),
+            Some(behind) => {
+                let parts = [(bytes.as_ptr(), bytes.len()), (behind.as_ptr(), behind.len())];
+                self.gathered.push(GatherHeader::new(parts));
+                let header = self.gathered.last_mut().expect("just pushed").settled();
+                opcode::SendMsg::new(Fixed(token.slot), header).flags(FLAGS as u32).build()
+            }
+        };
+        entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token.pack(Kind::SendBatch))
     }
 
     fn entry(&mut self, token: Token, op: Op<'_>) -> squeue::Entry {
@@ -194,14 +222,20 @@ impl Ring {
                     .user_data(accept_token.pack(Kind::Accept));
             }
             Op::Receive => (Kind::Receive, opcode::RecvMulti::new(socket, self.buffers.group()).build()),
-            Op::Send(bytes) => {
-                let entry =
-                    opcode::Send::new(socket, bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX))
-                        .flags(libc::MSG_NOSIGNAL)
-                        .build();
-                let before = self.sends.insert(token.slot, bytes);
+            Op::Send(message) => {
+                let mut gathered = Box::new(Gathered { header: GatherHeader::new(message.parts()), message });
+                let header = gathered.header.settled();
+                let before = self.sends.insert(token.slot, gathered);
                 assert!(before.is_none(), "one send in flight per connection");
-                (Kind::Send, entry)
+                let flags = libc::MSG_NOSIGNAL as u32;
+                (Kind::Send, opcode::SendMsg::new(socket, header).flags(flags).build())
+            }
+            Op::Populate(piece) => {
+                let (start, octets) = piece.pages();
+                let before = self.populating.insert(token.slot, piece);
+                assert!(before.is_none(), "one piece at a time per connection");
+                let advice = libc::MADV_POPULATE_READ;
+                (Kind::Populate, opcode::Madvise::new(start.cast(), octets.into(), advice).build())
             }
             Op::Shutdown => (Kind::Shutdown, opcode::Shutdown::new(socket, libc::SHUT_WR).build()),
             Op::Close => (Kind::Close, opcode::Close::new(socket).build()),
@@ -248,8 +282,12 @@ impl Ring {
                 Completion::Accepted { listener, result }
             }
             Kind::Send => {
-                let bytes = self.sends.remove(&token.slot).expect("a send completes once");
-                Completion::Sent { token, bytes, sent: result }
+                let gathered = self.sends.remove(&token.slot).expect("a send completes once");
+                Completion::Sent { token, message: gathered.message, sent: result }
+            }
+            Kind::Populate => {
+                let piece = self.populating.remove(&token.slot).expect("a piece is populated once");
+                Completion::Populated { token, piece }
             }
             Kind::Shutdown => Completion::ShutDown { token },
             Kind::Close => Completion::Closed { token },
@@ -272,6 +310,33 @@ impl Ring {
             (Err(Errno::ECANCELED), _) => Received::Cancelled,
             (Err(errno), _) => Received::Failed(errno),
         }
+    }
+}
+
+impl GatherHeader {
+    fn new(parts: [(*const u8, usize); 2]) -> GatherHeader {
+        let parts = parts.map(|(start, len)| libc::iovec { iov_base: start.cast_mut().cast(), iov_len: len });
+        // SAFETY: all-zero is a valid msghdr: no address, no control data, no parts.
+        GatherHeader { parts, header: unsafe { std::mem::zeroed() } }
+    }
+
+    /// Points the header at the parts beside it. From here on neither may move until the kernel is done with them:
+    /// until the submit that follows for those of a turn (MSG_DONTWAIT), until the completion for boxed ones.
+    fn settled(&mut self) -> *const libc::msghdr {
+        self.header.msg_iov = self.parts.as_mut_ptr();
+        self.header.msg_iovlen = self.parts.len();
+        &raw const self.header
+    }
+}
+
+impl Message {
+    fn parts(&self) -> [(*const u8, usize); 2] {
+        let body = match &self.body {
+            Payload::Empty => (std::ptr::null(), 0),
+            Payload::Bytes(bytes) => (bytes.as_ptr(), bytes.len()),
+            Payload::Mapped(piece) => (piece.address(), piece.len() as usize),
+        };
+        [(self.head.as_ptr(), self.head.len()), body]
     }
 }
 

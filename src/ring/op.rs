@@ -5,7 +5,8 @@
 
 use super::buffers::Lease;
 use super::token::Token;
-use bytes::Bytes;
+use crate::sys::file::MappedPiece;
+use bytes::{Buf, Bytes};
 use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -24,8 +25,10 @@ pub enum Op<'a> {
     },
     /// Receives until told otherwise, into buffers of the pool.
     Receive,
-    /// Sends these bytes (or the first part of them) and says how many went.
-    Send(Bytes),
+    /// Sends this (or the first part of it) and says how much went.
+    Send(Message),
+    /// Brings a piece of a file into memory, on a thread of the kernel's, so that a send does not wait for the disk.
+    Populate(MappedPiece),
     /// Says that we have nothing more to send.
     Shutdown,
     /// Frees the direct descriptor.
@@ -41,6 +44,27 @@ pub enum Op<'a> {
     CancelReceive,
     /// Ends the send early.
     CancelSend,
+}
+
+/// What one send takes: a piece of memory and what follows it, in one system call.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// First this.
+    pub head: Bytes,
+    /// Then that.
+    pub body: Payload,
+}
+
+/// The second part of a message.
+#[derive(Debug, Default)]
+pub enum Payload {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// More memory.
+    Bytes(Bytes),
+    /// A piece of a file.
+    Mapped(MappedPiece),
 }
 
 /// What happened.
@@ -73,10 +97,17 @@ pub enum Completion {
     Sent {
         /// Whose.
         token: Token,
-        /// The bytes that were lent.
-        bytes: Bytes,
-        /// How many of them went.
+        /// What was lent.
+        message: Message,
+        /// How many octets of it went.
         sent: Result<usize, Errno>,
+    },
+    /// An `Op::Populate` is over; where it failed, the send will say why.
+    Populated {
+        /// Whose.
+        token: Token,
+        /// Which piece.
+        piece: MappedPiece,
     },
     /// An `Op::Shutdown` is over.
     ShutDown {
@@ -115,4 +146,37 @@ pub enum Received {
     Cancelled,
     /// The connection broke.
     Failed(Errno),
+}
+
+impl Message {
+    /// Octets in it.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// Nothing is left of it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes off what has gone.
+    pub fn advance(&mut self, octets: usize) {
+        let of_head = octets.min(self.head.len());
+        self.head.advance(of_head);
+        match &mut self.body {
+            Payload::Empty => assert_eq!(of_head, octets, "more went than was there"),
+            Payload::Bytes(bytes) => bytes.advance(octets - of_head),
+            Payload::Mapped(piece) => piece.advance((octets - of_head) as u32),
+        }
+    }
+}
+
+impl Payload {
+    fn len(&self) -> usize {
+        match self {
+            Payload::Empty => 0,
+            Payload::Bytes(bytes) => bytes.len(),
+            Payload::Mapped(piece) => piece.len() as usize,
+        }
+    }
 }

@@ -1,7 +1,11 @@
-//! Where answers are written: one buffer a turn, in which each connection has one contiguous span. Two take turns,
-//! because a send that came up short is heard of after the submit, when the next answers are already being written.
+//! Where answers are written: one buffer a turn, in which each connection has one contiguous span, with the content
+//! behind it that was too long to be copied. Two take turns, because a send that came up short is heard of after the
+//! submit, when the next answers are already being written.
 //!
 //! Neighbours: filled by the worker through `http::exchange`; `Ring::turn` sends from it and swaps it.
+
+use bytes::Bytes;
+use std::num::NonZeroU32;
 
 /// Octets of one turn's output that stay allocated; a larger turn's buffer is given back to the allocator.
 const KEPT: usize = 1 << 20;
@@ -13,6 +17,8 @@ pub struct Span {
     pub start: u32,
     /// Octets.
     pub len: u32,
+    /// What follows them: its place among the turn's, counted from one.
+    behind: Option<NonZeroU32>,
 }
 
 /// This turn's output and the one before.
@@ -20,6 +26,16 @@ pub struct Span {
 pub struct Outbox {
     current: Vec<u8>,
     previous: Vec<u8>,
+    behind: Vec<Bytes>,
+    behind_previous: Vec<Bytes>,
+}
+
+impl Span {
+    /// Content follows: nothing can be appended.
+    #[inline]
+    pub fn is_complete(self) -> bool {
+        self.behind.is_some()
+    }
 }
 
 impl Outbox {
@@ -48,7 +64,14 @@ impl Outbox {
     /// Everything from `start` to the end.
     #[inline]
     pub fn span_since(&self, start: u32) -> Span {
-        Span { start, len: self.current.len() as u32 - start }
+        Span { start, len: self.current.len() as u32 - start, behind: None }
+    }
+
+    /// Has this go out behind a span, from where it is.
+    pub fn put_behind(&mut self, span: Span, content: Bytes) -> Span {
+        assert!(!span.is_complete(), "one content behind a span");
+        self.behind.push(content);
+        Span { behind: NonZeroU32::new(self.behind.len() as u32), ..span }
     }
 
     /// Takes back what was appended from `start` on.
@@ -61,9 +84,19 @@ impl Outbox {
         &self.current[span.start as usize..][..span.len as usize]
     }
 
+    /// What follows them.
+    pub fn current_behind(&self, span: Span) -> Option<&Bytes> {
+        span.behind.map(|place| &self.behind[place.get() as usize - 1])
+    }
+
     /// The last turn's octets.
     pub fn previous(&self, span: Span) -> &[u8] {
         &self.previous[span.start as usize..][..span.len as usize]
+    }
+
+    /// What followed them.
+    pub fn previous_behind(&self, span: Span) -> Option<&Bytes> {
+        span.behind.map(|place| &self.behind_previous[place.get() as usize - 1])
     }
 
     /// Only `Ring::turn` calls this, once every completion of the sends out of `previous` has been handed over.
@@ -73,6 +106,8 @@ impl Outbox {
             self.current = Vec::new();
         }
         self.current.clear();
+        std::mem::swap(&mut self.behind, &mut self.behind_previous);
+        self.behind.clear();
     }
 }
 

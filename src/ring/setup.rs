@@ -35,8 +35,9 @@ pub(super) fn build() -> Result<(IoUring, Features), RingRefusal> {
     features.note("registered ring fd", registered);
     features.install = supports(&ring, opcode::FixedFdInstall::CODE);
     features.note("FIXED_FD_INSTALL", features.install);
-    // shutdown(2) always goes to an io-wq thread; two are plenty for closing politely
-    let _ = ring.submitter().register_iowq_max_workers(&mut [2, 2]);
+    // files that are not in memory are brought there by the first kind of io-wq thread; shutdown(2) always goes to the
+    // other kind, of which two are plenty for closing politely
+    let _ = ring.submitter().register_iowq_max_workers(&mut [8, 2]);
     Ok((ring, features))
 }
 
@@ -79,6 +80,8 @@ fn check_required(ring: &IoUring) -> Result<(), RingRefusal> {
         (opcode::Accept::CODE, "accept"),
         (opcode::RecvMulti::CODE, "receive"),
         (opcode::Send::CODE, "send"),
+        (opcode::SendMsg::CODE, "sendmsg"),
+        (opcode::Madvise::CODE, "madvise"),
         (opcode::Shutdown::CODE, "shutdown"),
         (opcode::Close::CODE, "close"),
         (opcode::AsyncCancel::CODE, "cancel"),

@@ -23,6 +23,7 @@ pub(super) enum Kind {
     Receive,
     SendBatch,
     Send,
+    Populate,
     Shutdown,
     Close,
     Install,
@@ -31,11 +32,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::Accept,
         Kind::Receive,
         Kind::SendBatch,
         Kind::Send,
+        Kind::Populate,
         Kind::Shutdown,
         Kind::Close,
         Kind::Install,

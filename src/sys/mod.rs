@@ -5,6 +5,7 @@
 //! Neighbours: `ipc::channel` passes descriptors with `scm`; `master` and `worker` use the rest. This folder imports
 //! nothing of ours.
 
+pub(crate) mod file;
 pub(crate) mod process;
 pub(crate) mod scm;
 pub(crate) mod signal;

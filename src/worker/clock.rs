@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `event_loop` advances it; `timers` and answers read it.
 
+use crate::handler;
 use crate::http::Date;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,14 +15,14 @@ pub struct Clock {
     now: Millis,
     date: Date,
     date_until: Millis,
+    names_server: bool,
 }
 
 impl Clock {
-    pub fn new() -> Clock {
-        let mut clock =
-            Clock { start: Instant::now(), now: 0, date: Date::render(SystemTime::now()).0, date_until: 0 };
-        clock.render_date();
-        clock
+    /// `names_server`: answers carry a Server field beside their Date.
+    pub fn new(names_server: bool) -> Clock {
+        let (date, left) = Date::render(SystemTime::now(), names_server);
+        Clock { start: Instant::now(), now: 0, date, date_until: millis(left), names_server }
     }
 
     /// Reads the monotonic clock; the wall clock only when its second has passed, so that steps of the wall clock
@@ -29,6 +30,7 @@ impl Clock {
     #[inline]
     pub fn advance(&mut self) {
         self.now = self.start.elapsed().as_millis() as Millis;
+        handler::set_turn_ms(self.now);
         if self.now >= self.date_until {
             self.render_date();
         }
@@ -49,7 +51,7 @@ impl Clock {
     }
 
     fn render_date(&mut self) {
-        let (date, left) = Date::render(SystemTime::now());
+        let (date, left) = Date::render(SystemTime::now(), self.names_server);
         self.date = date;
         self.date_until = self.now + millis(left);
     }

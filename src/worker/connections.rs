@@ -3,10 +3,9 @@
 //!
 //! Neighbours: `event_loop` moves connections through their lives; `ring` names them by `Token`.
 
-use crate::http::Exchange;
+use super::queue::Queue;
+use crate::http::{Exchange, Part};
 use crate::ring::{Span, Token};
-use bytes::Bytes;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// A connection's life. `Reading -> Handling -> Sending -> (Reading | Lingering | Leaving) -> Closing -> Free`.
@@ -42,8 +41,8 @@ pub enum Leave {
 /// What follows once all output has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// More requests; `partial` if one has begun.
-    Receive { partial: bool },
+    /// More requests, or more of one that has begun.
+    Receive { part: Part },
     /// A reply that comes later.
     Wait,
     /// Requests that are here already.
@@ -63,14 +62,13 @@ pub struct Connection {
     pub span: Span,
     /// The last turn's output, should it turn out to have been cut short.
     pub sent: Span,
-    /// Output that the socket did not take at once; the first piece is lent to the ring while `sending`.
-    #[expect(clippy::box_collection, reason = "8 octets in an idle connection instead of 32")]
-    pub queue: Option<Box<VecDeque<Bytes>>>,
+    /// Output that the socket does not take at once; what comes next of it is lent to the ring while `sending`.
+    pub queue: Option<Box<Queue>>,
     /// The multishot receive is armed, or its last completion is still to come.
     pub receiving: bool,
     /// Its cancel is on its way.
     pub cancelling: bool,
-    /// An `Op::Send` is in flight.
+    /// An `Op::Send` is in flight, or the `Op::Populate` before one.
     pub sending: bool,
     /// An `Op::Shutdown` is in flight.
     pub shutting: bool,
@@ -176,7 +174,7 @@ impl Connection {
     fn free() -> Connection {
         Connection {
             state: State::Free,
-            next: Next::Receive { partial: false },
+            next: Next::Receive { part: Part::Nothing },
             exchange: Exchange::default(),
             peer: None,
             generation: 0,
@@ -199,7 +197,20 @@ impl Connection {
 
     /// No answer is owed or on its way.
     pub fn is_idle(&self) -> bool {
-        self.state == State::Reading && self.span.len == 0
+        self.state == State::Reading && self.span.len == 0 && !self.exchange.is_amid_content()
+    }
+
+    /// What is received can be answered into this turn's output. One that is to be released answers nothing new, but
+    /// gets the content of the request that it is in the middle of.
+    #[inline]
+    pub fn takes_input(&self) -> bool {
+        (!self.releasing || self.exchange.is_amid_content()) && !self.span.is_complete()
+    }
+
+    /// Nothing that it has sent waits for an answer.
+    #[inline]
+    pub fn is_caught_up(&self) -> bool {
+        self.exchange.unread() == 0 && !self.exchange.is_amid_content() && !self.exchange.is_waiting()
     }
 }
 

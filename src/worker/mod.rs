@@ -1,5 +1,6 @@
 //! A worker process: one thread, one ring, one handler. `run` is its life from exec to exit; reading order after
-//! that: `event_loop`, `connections`, `listeners`, `control`, `drain`, `timers`, `service`, `clock`.
+//! that: `event_loop`, `connections`, `queue`, `listeners`, `control`, `drain`, `timers`,
+//! `service`, `clock`.
 //!
 //! Neighbours: `cluster` starts it in a process that a master marked; `ring`, `http`, `ipc` and `handler` are what
 //! it is made of. It imports nothing of `master`.
@@ -10,6 +11,7 @@ mod control;
 mod drain;
 mod event_loop;
 mod listeners;
+mod queue;
 mod service;
 mod timers;
 
@@ -17,7 +19,7 @@ pub(crate) use control::Master;
 
 use crate::config::WorkerSettings;
 use crate::error::{Error, Result};
-use crate::handler::{Handler, Worker};
+use crate::handler::{Handler, Mailbox, Worker};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, Received};
 use crate::ring::{Ring, kernel_release};
@@ -88,6 +90,7 @@ fn serve<H: Handler>(
             return Err(error);
         }
     };
+    let mailbox = Mailbox::open().map_err(|e| Error::io("make an eventfd", e))?;
     service::install_hook();
     let worker = Worker { id: start.id, slot: start.slot, core: start.core };
     let Some(handler) = service::guard(|| "the factory".to_owned(), || make(worker)) else {
@@ -96,7 +99,7 @@ fn serve<H: Handler>(
         return Err(Error::Channel { peer: "master", problem });
     };
     let control = Control::new(channel, wake, master, start.settings.kill_timeout, heard);
-    EventLoop::new(ring, control, start.settings, slots, handler).run()
+    EventLoop::new(ring, control, mailbox, start.settings, slots, handler).run()
 }
 
 /// Everything about the process itself: its name, its core, its user, its signals.

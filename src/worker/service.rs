@@ -3,7 +3,7 @@
 //! Neighbours: `event_loop` lends one to each exchange it feeds; the handler is the program's.
 
 use crate::handler::{Handler, Later, Reply};
-use crate::http::{Answer, Request, Response, Service, Status};
+use crate::http::{Admission, Answer, Request, Response, Service, Status};
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -59,20 +59,32 @@ fn report(request: &str) {
     }
 }
 
+impl<H: Handler> Guarded<'_, H> {
+    /// `None` if the handler panicked.
+    #[inline]
+    fn guarded<T>(&mut self, request: &Request<'_>, call: impl FnOnce(&mut H) -> T) -> Option<T> {
+        let request_line = || format!("{} {}", request.method().as_str(), request.target());
+        let outcome = guard(request_line, || call(self.handler));
+        *self.panicked |= outcome.is_none();
+        outcome
+    }
+}
+
 impl<H: Handler> Service for Guarded<'_, H> {
+    fn admit(&mut self, head: &Request<'_>) -> Admission {
+        self.guarded(head, |handler| handler.admit(head))
+            .unwrap_or_else(|| Admission::Answer(Status::INTERNAL_SERVER_ERROR.into()))
+    }
+
     #[inline]
     fn call(&mut self, request: &Request<'_>) -> Answer {
-        let request_line = || format!("{} {}", request.method().as_str(), request.target());
-        match guard(request_line, || self.handler.handle(request)) {
+        match self.guarded(request, |handler| handler.handle(request)) {
             Some(Reply::Now(response)) => Answer::Now(response),
             Some(Reply::Later(later)) => {
                 *self.later = Some(later);
                 Answer::Later
             }
-            None => {
-                *self.panicked = true;
-                Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR))
-            }
+            None => Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR)),
         }
     }
 }

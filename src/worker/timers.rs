@@ -12,6 +12,8 @@ const NONE: u32 = u32::MAX;
 pub enum Class {
     /// A request's head (`--header-timeout`).
     Header,
+    /// A stretch of a request's content, in which enough of it must come (`--body-timeout`).
+    Content,
     /// The pause between two requests (`--keep-alive-timeout`).
     KeepAlive,
     /// The client takes some of what is sent (`--send-timeout`).
@@ -20,7 +22,7 @@ pub enum Class {
     Linger,
 }
 
-const CLASSES: usize = 4;
+const CLASSES: usize = 5;
 
 /// See the module's comment.
 pub struct Timers {
@@ -116,13 +118,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Class; CLASSES] = [Class::Header, Class::KeepAlive, Class::Send, Class::Linger];
+    const ALL: [Class; CLASSES] =
+        [Class::Header, Class::Content, Class::KeepAlive, Class::Send, Class::Linger];
 
     proptest! {
         /// Against the obvious model: a table of deadlines.
         #[test]
-        fn timers_run_out_when_the_model_says(steps in prop::collection::vec((0u32..8, 0usize..6, 0u64..40), 1..200)) {
-            let limits = [10, 75, 30, 2];
+        fn timers_run_out_when_the_model_says(steps in prop::collection::vec((0u32..8, 0usize..7, 0u64..40), 1..200)) {
+            let limits = [10, 20, 75, 30, 2];
             let mut timers = Timers::new(limits);
             let mut model: std::collections::BTreeMap<u32, (Millis, Class)> = Default::default();
             let mut now = 0;
@@ -136,8 +139,8 @@ mod tests {
                 prop_assert_eq!(expired, due);
                 model.retain(|_, m| m.0 > now);
                 match action {
-                    5 => { timers.stop(slot); model.remove(&slot); }
-                    4 => {
+                    6 => { timers.stop(slot); model.remove(&slot); }
+                    5 => {
                         timers.ensure(slot, Class::Header, now);
                         if model.get(&slot).is_none_or(|m| m.1 != Class::Header) { model.insert(slot, (now + 10, Class::Header)); }
                     }

@@ -1,0 +1,97 @@
+//! The content of a request, as it comes in: counted by Content-Length or decoded from chunks, collected or thrown away
+//! (RFC 9112 sections 6 and 7).
+//!
+//! Neighbours: `exchange` feeds it what follows a head; `chunked` decodes.
+
+use super::chunked::{Chunked, Refusal};
+use super::parse::Framing;
+use super::response::Status;
+use bytes::Bytes;
+
+/// Memory taken ahead for a content whose length was announced: what is only announced costs nobody anything.
+const RESERVED_OCTETS_MAX: u64 = 64 * 1024;
+
+/// Content on its way.
+#[derive(Debug)]
+pub(super) struct Content {
+    end: End,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum End {
+    /// So many octets are still to come.
+    After(u64),
+    /// The last chunk.
+    Chunk(Chunked),
+}
+
+/// Where content goes.
+#[derive(Debug)]
+pub(super) enum Sink {
+    Collect(Vec<u8>),
+    Discard,
+}
+
+/// What was taken of a stretch of input.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub octets: usize,
+    /// The content ends here.
+    pub whole: bool,
+}
+
+impl Sink {
+    pub(super) fn collect(framing: Framing) -> Sink {
+        let expected = match framing {
+            Framing::Length(length) => length.min(RESERVED_OCTETS_MAX),
+            Framing::None | Framing::Chunked => 0,
+        };
+        Sink::Collect(Vec::with_capacity(expected as usize))
+    }
+}
+
+impl Content {
+    /// Chunked content beyond `limit` octets will be refused; the other kind is judged by its announcement.
+    pub(super) fn new(framing: Framing, sink: Sink, limit: u64) -> Content {
+        let end = match framing {
+            Framing::None => End::After(0),
+            Framing::Length(length) => End::After(length),
+            Framing::Chunked => End::Chunk(Chunked::with_room(limit)),
+        };
+        Content { end, sink }
+    }
+
+    /// Takes what belongs to the content.
+    pub(super) fn take(&mut self, input: &[u8]) -> Result<Taken, Status> {
+        let sink = &mut self.sink;
+        match &mut self.end {
+            End::After(left) => {
+                let octets = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                if let Sink::Collect(collected) = sink {
+                    collected.extend_from_slice(&input[..octets]);
+                }
+                *left -= octets as u64;
+                Ok(Taken { octets, whole: *left == 0 })
+            }
+            End::Chunk(chunked) => {
+                let step = match sink {
+                    Sink::Collect(collected) => chunked.decode(input, collected),
+                    Sink::Discard => chunked.skip(input),
+                };
+                match step {
+                    Ok(step) => Ok(Taken { octets: step.consumed, whole: step.done }),
+                    Err(Refusal::Malformed) => Err(Status::BAD_REQUEST),
+                    Err(Refusal::TooLarge) => Err(Status::CONTENT_TOO_LARGE),
+                }
+            }
+        }
+    }
+
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self.sink {
+            Sink::Collect(octets) => octets.into(),
+            Sink::Discard => Bytes::new(),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Takes connections from the listeners: single-shot accepts, and a fresh attempt now and then.
+//!
+//! Neighbours: `worker::listeners` keeps the sockets; `arriving` adopts what they give.
+
+use super::*;
+
+impl<H: Handler> EventLoop<H> {
+    pub(super) fn accepted(&mut self, listener: u32, result: std::result::Result<Option<SocketAddr>, Errno>) {
+        let slot = self.listeners.accepted(listener, &result);
+        match result {
+            Ok(peer) => self.adopt(slot, peer, Vec::new()),
+            Err(_) => self.connections.unreserve(slot),
+        }
+        self.arm_accepts();
+        self.drain_listeners();
+    }
+
+    pub(super) fn arm_accepts(&mut self) {
+        if self.drain.is_none() && self.connections.live() < self.settings.max_connections {
+            self.listeners.arm(&mut self.ring, &mut self.connections);
+        }
+    }
+
+    /// See `FRESH_ACCEPT_INTERVAL_MS`. Also the moment to try again after the system ran out of descriptors.
+    pub(super) fn accept_afresh(&mut self) {
+        if self.clock.now() < self.fresh_accept_at || self.drain.is_some() {
+            return;
+        }
+        self.fresh_accept_at = self.clock.now() + FRESH_ACCEPT_INTERVAL_MS;
+        self.listeners.retry();
+        for _ in 0..FRESH_ACCEPTS_MAX {
+            if self.connections.live() >= self.settings.max_connections {
+                break;
+            }
+            let Some((socket, peer)) = self.listeners.accept_now() else { break };
+            self.adopt_socket(socket, peer, Vec::new());
+        }
+        self.arm_accepts();
+    }
+}

@@ -1,0 +1,130 @@
+//! The master's word, and leaving: orders, the drain, the release of connections.
+//!
+//! Neighbours: `worker::control` hears the master; `worker::drain` says when.
+
+use super::*;
+
+impl<H: Handler> EventLoop<H> {
+    pub(super) fn watched(&mut self, token: Token) {
+        match token {
+            WATCH_CHANNEL => {
+                self.hear();
+                if self.control.is_open() {
+                    self.ring.push(WATCH_CHANNEL, Op::Watch(self.control.channel_fd()));
+                }
+            }
+            WATCH_MAILBOX => {
+                self.complete_promises();
+                self.ring.push(WATCH_MAILBOX, Op::Watch(self.mailbox.wake_fd()));
+            }
+            _ => {
+                self.control.woken();
+                self.ring.push(WATCH_WAKE, Op::Watch(self.control.wake_fd()));
+            }
+        }
+        self.obey();
+    }
+
+    pub(super) fn hear(&mut self) {
+        self.control.hear();
+        self.obey();
+    }
+
+    pub(super) fn obey(&mut self) {
+        while let Some(order) = self.control.next_order() {
+            match order {
+                Order::Listen(socket) => self.listen(socket),
+                Order::Adopt { socket, travelling } => {
+                    self.adopt_socket(socket, travelling.peer, travelling.unread)
+                }
+                Order::Drain { stop } => self.begin_drain(stop),
+                Order::Release => self.release_all(),
+            }
+        }
+    }
+
+    pub(super) fn listen(&mut self, socket: OwnedFd) {
+        let number = self.listeners.add(socket);
+        if self.drain.is_some() {
+            // it came too late to be served from, and must not keep the worker here
+            return self.drain_listeners();
+        }
+        self.arm_accepts();
+        self.control.listening(number);
+    }
+
+    /// Gives every connection to the master, each at its next pause between two requests.
+    pub(super) fn release_all(&mut self) {
+        if !self.ring.features().install {
+            tracing::warn!("connections cannot be released: this kernel lacks FIXED_FD_INSTALL (Linux 6.8)");
+            return;
+        }
+        let serving =
+            |state| matches!(state, State::Reading | State::Handling | State::Flushing | State::Sending);
+        for slot in self.connections.slots_in(serving) {
+            self.connections.at(slot).releasing = true;
+            self.following.push(self.connections.token(slot));
+        }
+    }
+
+    pub(super) fn begin_drain(&mut self, stop: bool) {
+        match &mut self.drain {
+            Some(drain) => drain.stop |= stop,
+            None => {
+                tracing::debug!(connections = self.connections.live(), "draining");
+                self.clock.advance();
+                self.drain = Some(Drain::new(self.clock.now(), millis(self.settings.kill_timeout), stop));
+                self.listeners.cancel_all(&mut self.ring);
+            }
+        }
+        self.drain_listeners();
+    }
+
+    /// A wake-up may have gone to an accept that was being cancelled: whoever waits in the queue is taken before
+    /// the listener is closed. Those for whom there is no slot are left to the other workers.
+    pub(super) fn drain_listeners(&mut self) {
+        let Some(stop) = self.drain.as_ref().map(|drain| drain.stop) else { return };
+        while let Some(number) = self.listeners.next_joined() {
+            let emptied = self.empty_queue(number);
+            // what this worker could not take, a sibling may
+            self.listeners.close(number, stop && emptied);
+        }
+    }
+
+    /// Takes all that waits, as far as there is room; says whether nobody is left waiting.
+    pub(super) fn empty_queue(&mut self, number: usize) -> bool {
+        while self.connections.has_room() {
+            match self.listeners.accept_from(number) {
+                Ok((socket, peer)) => self.adopt_socket(socket, peer, Vec::new()),
+                Err(Errno::ECONNABORTED | Errno::EINTR) => {}
+                Err(errno) => return errno == Errno::EAGAIN,
+            }
+        }
+        false
+    }
+
+    pub(super) fn drain_on(&mut self) {
+        let now = self.clock.now();
+        let Some(drain) = &mut self.drain else { return };
+        if drain.takes_half_close(now) {
+            for slot in self.connections.slots_in(|state| state == State::Reading) {
+                if self.connections.at(slot).is_idle() {
+                    self.linger(slot);
+                }
+            }
+        }
+        if self.drain.as_mut().is_some_and(|drain| drain.takes_close(now)) {
+            for slot in self.connections.slots_in(|state| matches!(state, State::Lingering | State::Reading))
+            {
+                self.release(slot, Leave::Close);
+            }
+        }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.drain.is_some()
+            && self.listeners.are_closed()
+            && self.connections.live() == 0
+            && self.control.is_idle()
+    }
+}

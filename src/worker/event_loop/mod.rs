@@ -1,0 +1,261 @@
+//! A worker's loop: one turn submits what the last completions asked for, waits, and handles every completion in one
+//! `match`. A request's bytes flow kernel -> completion -> connection -> exchange -> handler -> outbox -> kernel.
+//!
+//! Here are the turn and the time; what the turn does is in `arriving`, `answering`, `sending`, `accepting`, `leaving`.
+//!
+//! Neighbours: `connections` holds the states, `timers` the deadlines, `listeners` the sockets it accepts from,
+//! `control` what the master says, `drain` when to leave; `ring` performs, `http::exchange` decides.
+
+mod accepting;
+mod answering;
+mod arriving;
+mod leaving;
+mod sending;
+
+use super::clock::{Clock, Millis, millis};
+use super::connections::{Connection, Connections, Leave, Next, State};
+use super::control::{Control, Order};
+use super::drain::Drain;
+use super::listeners::Listeners;
+use super::queue;
+use super::service::{self, Guarded};
+use super::timers::{Class, Timers};
+use crate::config::WorkerSettings;
+use crate::error::{Error, Result};
+use crate::handler::{Handler, Later, Mailbox, Pending};
+use crate::http::{Conditions, Exchange, Part, Progress, Response, Rest, Status};
+use crate::ipc::message::Travelling;
+use crate::ring::{Completion, Lease, Message, Op, Received, Ring, Span, Token};
+use crate::sys::file::MappedPiece;
+use bytes::Bytes;
+use nix::errno::Errno;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A stranded connection (its wake-up went to a worker that was busy, stopped or about to cancel) waits at most this
+/// long for somebody's fresh accept. Also the longest that a turn waits.
+const FRESH_ACCEPT_INTERVAL_MS: Millis = 50;
+/// Fresh accepts in a row, so that a burst is shared with the others.
+const FRESH_ACCEPTS_MAX: usize = 16;
+/// How long we read on after our last answer, for a client that does not close.
+const LINGER_MS: Millis = 2_000;
+/// Octets of answers to one connection in one turn beyond which what it goes on sending is kept for the next: the
+/// receive pool can be full of one client's requests, each with an answer many times as long.
+const TURN_OUTPUT: u32 = 64 * 1024;
+/// Content up to this length goes out with the turn's submit and costs no completion; the sooner a longer one is cut
+/// into pieces, the sooner others are served.
+const TURN_CONTENT: usize = 256 * 1024;
+/// Unread octets beyond which a connection that cannot be answered yet is not received from.
+const UNREAD_PAUSE: usize = 32 * 1024;
+/// Unread octets beyond which it is closed: the receive was cancelled long before, so no client gets here that
+/// sends less than the whole receive pool ahead.
+const UNREAD_MAX: usize = 1 << 20;
+
+/// What is watched beside sockets.
+const WATCH_CHANNEL: Token = Token { slot: 0, generation: 0 };
+const WATCH_WAKE: Token = Token { slot: 1, generation: 0 };
+const WATCH_MAILBOX: Token = Token { slot: 2, generation: 0 };
+
+/// See the module's comment.
+pub struct EventLoop<H> {
+    ring: Ring,
+    connections: Connections,
+    timers: Timers,
+    listeners: Listeners,
+    control: Control,
+    clock: Clock,
+    settings: WorkerSettings,
+    handler: H,
+    /// Replies that come when a time has passed, by when.
+    later: BTreeMap<(Millis, u64), (Token, MakeResponse)>,
+    later_count: u64,
+    /// Who waits for which promise of another thread.
+    promises: HashMap<u64, Token>,
+    mailbox: Arc<Mailbox>,
+    /// What is owed to whom, by slot.
+    owed: HashMap<u32, Owed>,
+    /// Connections with output for this turn's submit.
+    dirty: Vec<u32>,
+    sends: Vec<(Token, Span)>,
+    /// Connections whose output has just left and that have something to do after it.
+    following: Vec<Token>,
+    /// Connections that the peer has ended, until the turn's last completion: one behind it may say that the last
+    /// answer was cut short.
+    ended: Vec<Token>,
+    drain: Option<Drain>,
+    fresh_accept_at: Millis,
+    /// Set by a panic, cleared when the master has been asked for a replacement.
+    panicked: bool,
+    exit_code: i32,
+}
+
+type MakeResponse = Box<dyn FnOnce() -> Response>;
+
+/// Where a reply that is owed will come from.
+#[derive(Clone, Copy)]
+enum Owed {
+    /// `later`.
+    Later((Millis, u64)),
+    /// `promises`.
+    Promise(u64),
+}
+
+impl<H: Handler> EventLoop<H> {
+    pub fn new(
+        ring: Ring,
+        control: Control,
+        mailbox: Arc<Mailbox>,
+        settings: WorkerSettings,
+        slots: u32,
+        handler: H,
+    ) -> EventLoop<H> {
+        let limits = [
+            millis(settings.header_timeout),
+            millis(settings.body_timeout),
+            millis(settings.keep_alive_timeout),
+            millis(settings.send_timeout),
+            LINGER_MS,
+        ];
+        EventLoop {
+            ring,
+            connections: Connections::new(slots),
+            timers: Timers::new(limits),
+            listeners: Listeners::default(),
+            control,
+            clock: Clock::new(settings.server_header),
+            settings,
+            handler,
+            later: BTreeMap::new(),
+            later_count: 0,
+            promises: HashMap::new(),
+            mailbox,
+            owed: HashMap::new(),
+            dirty: Vec::new(),
+            sends: Vec::new(),
+            following: Vec::new(),
+            ended: Vec::new(),
+            drain: None,
+            fresh_accept_at: 0,
+            panicked: false,
+            exit_code: 0,
+        }
+    }
+
+    /// Serves until it has drained; gives the exit code.
+    ///
+    /// # Errors
+    /// When the ring fails as a whole.
+    pub fn run(mut self) -> Result<i32> {
+        self.ring.push(WATCH_CHANNEL, Op::Watch(self.control.channel_fd()));
+        self.ring.push(WATCH_WAKE, Op::Watch(self.control.wake_fd()));
+        self.ring.push(WATCH_MAILBOX, Op::Watch(self.mailbox.wake_fd()));
+        self.hear();
+        while !self.is_finished() {
+            self.turn()?;
+        }
+        self.control.finish();
+        Ok(self.exit_code)
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        self.collect_sends();
+        let timeout = self.timeout();
+        self.ring.turn(&mut self.sends, timeout).map_err(|e| Error::io("wait on the ring", e))?;
+        self.clock.advance();
+        let mut following = std::mem::take(&mut self.following);
+        while let Some(completion) = self.ring.next() {
+            self.complete(completion);
+        }
+        following.append(&mut self.ended);
+        for token in following {
+            self.follow(token);
+        }
+        self.expire_timers();
+        self.complete_later();
+        self.accept_afresh();
+        // a suicide under a master that never answers is an order to drain
+        self.obey();
+        self.drain_on();
+        self.control.flush();
+        Ok(())
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { token, what, armed } => self.received(token, what, armed),
+            Completion::CutShort { token, sent } => self.cut_short(token, sent),
+            Completion::Sent { token, message, sent } => self.sent(token, message, sent),
+            Completion::Populated { token, piece } => self.populated(token, piece),
+            Completion::Accepted { listener, result } => self.accepted(listener, result),
+            Completion::Closed { token } => self.closed(token),
+            Completion::ShutDown { token } => self.shut_down(token),
+            Completion::Installed { token, result } => self.installed(token, result),
+            Completion::Watched { token } => self.watched(token),
+        }
+    }
+
+    // ---- time ----
+
+    fn expire_timers(&mut self) {
+        while let Some((slot, class)) = self.timers.expired(self.clock.now()) {
+            match class {
+                Class::Header if self.connections.at(slot).exchange.unread() > 0 => {
+                    self.request_timed_out(slot)
+                }
+                Class::Content => self.judge_content(slot),
+                Class::Header | Class::KeepAlive | Class::Send | Class::Linger => {
+                    self.release(slot, Leave::Close)
+                }
+            }
+        }
+    }
+
+    /// Content must come at a rate: so many octets in every stretch of time.
+    fn judge_content(&mut self, slot: u32) {
+        let stretch = self.settings.body_timeout.as_secs_f64();
+        let wanted = ((self.settings.body_rate as f64 * stretch) as u64).max(1);
+        match self.connections.at(slot).exchange.take_content_count() {
+            Some(count) if count < wanted => self.request_timed_out(slot),
+            _ => self.timers.start(slot, Class::Content, self.clock.now()),
+        }
+    }
+
+    fn request_timed_out(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let start = self.ring.outbox.reopen(connection.span);
+        let on = conditions(&self.clock, &self.drain, &self.settings, connection.peer);
+        let progress = connection.exchange.time_out(&on, self.ring.outbox.buffer());
+        self.progressed(slot, start, progress, None);
+    }
+
+    fn timeout(&self) -> Duration {
+        if !self.following.is_empty() {
+            return Duration::ZERO;
+        }
+        let deadlines = [
+            self.timers.next_deadline(),
+            self.later.first_key_value().map(|((due, _), _)| *due),
+            self.drain.as_ref().map_or(Some(self.fresh_accept_at), Drain::next_deadline),
+        ];
+        let now = self.clock.now();
+        let wait = deadlines
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(FRESH_ACCEPT_INTERVAL_MS, |at| at.saturating_sub(now));
+        Duration::from_millis(wait.min(FRESH_ACCEPT_INTERVAL_MS))
+    }
+}
+
+/// What answers depend on now.
+fn conditions<'a>(
+    clock: &'a Clock,
+    drain: &Option<Drain>,
+    settings: &WorkerSettings,
+    peer: Option<SocketAddr>,
+) -> Conditions<'a> {
+    Conditions { date: clock.date(), draining: drain.is_some(), peer, max_body: settings.max_body }
+}

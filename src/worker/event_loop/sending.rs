@@ -1,0 +1,106 @@
+//! Output on its way: with the turn's submit, or piece by piece through a `Queue`.
+//!
+//! Neighbours: `answering` fills the outbox and says what follows; `worker::queue` gives one message at a time.
+
+use super::*;
+
+impl<H: Handler> EventLoop<H> {
+    pub(super) fn collect_sends(&mut self) {
+        for slot in self.dirty.drain(..) {
+            let token = self.connections.token(slot);
+            let connection = self.connections.at(slot);
+            if connection.span.len > 0 {
+                self.sends.push((token, connection.span));
+                connection.sent = std::mem::take(&mut connection.span);
+            }
+        }
+    }
+
+    /// The socket did not take the last turn's output whole: the rest, and what has been written since, goes as
+    /// ordinary sends, and nothing else is sent or received meanwhile.
+    pub(super) fn cut_short(&mut self, token: Token, sent: std::result::Result<usize, Errno>) {
+        let Some(connection) = self.connections.get(token) else { return };
+        let sent = match sent {
+            Ok(octets) => octets,
+            Err(Errno::EAGAIN) => 0,
+            Err(_) => return self.broken(token.slot),
+        };
+        if matches!(connection.state, State::Leaving(_) | State::Closing) {
+            return;
+        }
+        let span = connection.sent;
+        let in_buffer = sent.min(span.len as usize);
+        let rest = Bytes::copy_from_slice(&self.ring.outbox.previous(span)[in_buffer..]);
+        let behind = self.ring.outbox.previous_behind(span).map(|content| content.slice(sent - in_buffer..));
+        let written_since = std::mem::take(&mut connection.span);
+        let queue = connection.queue.get_or_insert_default();
+        queue.push(rest);
+        queue.push(behind.unwrap_or_default());
+        if written_since.len > 0 {
+            queue.push(Bytes::copy_from_slice(self.ring.outbox.current(written_since)));
+            queue.push(self.ring.outbox.current_behind(written_since).cloned().unwrap_or_default());
+        }
+        let next = self.connections.at(token.slot).next;
+        self.settle(token.slot, next, true);
+    }
+
+    /// Does what the queue wants done next; when it is empty, what follows.
+    pub(super) fn send_next(&mut self, slot: u32) {
+        let token = self.connections.token(slot);
+        let connection = self.connections.at(slot);
+        let Some(queue) = &mut connection.queue else { return };
+        if connection.sending {
+            return;
+        }
+        match queue.next(self.clock.now(), &mut self.panicked) {
+            queue::Next::Send(message) => {
+                connection.sending = true;
+                self.ring.push(token, Op::Send(message));
+            }
+            queue::Next::Populate(piece) => {
+                connection.sending = true;
+                self.ring.push(token, Op::Populate(piece));
+            }
+            queue::Next::Break(why) => {
+                tracing::debug!(why, "an answer is cut off");
+                self.mourn();
+                self.broken(slot);
+            }
+            queue::Next::Done => {
+                connection.queue = None;
+                self.proceed(slot);
+            }
+        }
+    }
+
+    pub(super) fn sent(&mut self, token: Token, message: Message, sent: std::result::Result<usize, Errno>) {
+        let connection = self.connections.at(token.slot);
+        connection.sending = false;
+        if connection.state != State::Sending {
+            return self.join(token);
+        }
+        let queue = connection.queue.as_mut().expect("a sending connection has a queue");
+        let intact = match sent {
+            Ok(octets) => queue.sent(message, octets),
+            Err(Errno::EINTR | Errno::EAGAIN) => queue.sent(message, 0),
+            // EFAULT: a file is shorter than its mapping
+            Err(_) => false,
+        };
+        if !intact {
+            return self.broken(token.slot);
+        }
+        self.timers.start(token.slot, Class::Send, self.clock.now());
+        self.send_next(token.slot);
+    }
+
+    /// A piece of a file is in memory.
+    pub(super) fn populated(&mut self, token: Token, piece: MappedPiece) {
+        piece.mark_warm(self.clock.now());
+        let connection = self.connections.at(token.slot);
+        connection.sending = false;
+        if connection.state != State::Sending {
+            return self.join(token);
+        }
+        self.send_next(token.slot);
+    }
+}

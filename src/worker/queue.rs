@@ -1,0 +1,298 @@
+//! Output that a socket does not take at once: the rest of a short send, parts of files, streams. Gives the loop one
+//! message at a time, and the next only when the one before has gone, so that a client that does not read costs what
+//! is on its way to it and nothing more.
+//!
+//! Neighbours: `event_loop::sending` performs what `Next` says; `connections` keeps one per connection that needs it.
+
+use super::service;
+use crate::http::{FileRange, Pieces, Rest};
+use crate::ring::{Message, Payload};
+use crate::sys::file::MappedPiece;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::mem;
+
+/// The end of a file's part is copied instead of sent from the mapping, after a look at the file: had it been truncated
+/// while the rest was sent, the client must not get the whole length.
+const COPIED_END_OCTETS: u64 = 4096;
+
+/// See the module's comment.
+#[derive(Default)]
+pub struct Queue {
+    /// What was cut short.
+    unsent: Message,
+    items: VecDeque<Item>,
+}
+
+enum Item {
+    Bytes(Bytes),
+    File(FileRange),
+    Stream {
+        pieces: Pieces,
+        chunked: bool,
+        /// A chunk has gone, without the CRLF that ends it.
+        begun: bool,
+    },
+}
+
+/// What is to be done for the queue to go on.
+pub enum Next {
+    /// Send this.
+    Send(Message),
+    /// Bring this into memory.
+    Populate(MappedPiece),
+    /// Close the connection: the content is not what its head promised.
+    Break(&'static str),
+    /// Nothing: it is empty.
+    Done,
+}
+
+impl Queue {
+    /// Takes on octets.
+    pub fn push(&mut self, octets: Bytes) {
+        if !octets.is_empty() {
+            self.items.push_back(Item::Bytes(octets));
+        }
+    }
+
+    /// Takes on content of any kind.
+    pub fn push_rest(&mut self, rest: Rest) {
+        self.items.push_back(match rest {
+            Rest::Bytes(octets) => Item::Bytes(octets),
+            Rest::File(part) => Item::File(part),
+            Rest::Stream { pieces, chunked } => Item::Stream { pieces, chunked, begun: false },
+        });
+    }
+
+    /// So much of a message has gone. False if its file was truncated meanwhile: what went may have been zeros.
+    pub fn sent(&mut self, mut message: Message, octets: usize) -> bool {
+        message.advance(octets);
+        let intact = match &message.body {
+            Payload::Mapped(piece) => piece.file().is_intact(),
+            Payload::Empty | Payload::Bytes(_) => true,
+        };
+        self.unsent = message;
+        intact
+    }
+
+    /// What comes next. Set `panicked` if the program's stream did.
+    pub fn next(&mut self, now_ms: u64, panicked: &mut bool) -> Next {
+        if !self.unsent.is_empty() {
+            return Next::Send(mem::take(&mut self.unsent));
+        }
+        let head = self.take_bytes();
+        match self.items.pop_front() {
+            None if head.is_empty() => Next::Done,
+            None => Next::Send(Message { head, body: Payload::Empty }),
+            Some(Item::Bytes(octets)) => Next::Send(Message { head, body: Payload::Bytes(octets) }),
+            Some(Item::File(part)) => self.next_of_file(head, part, now_ms),
+            Some(Item::Stream { pieces, chunked, begun }) => {
+                self.next_of_stream(head, pieces, chunked, begun, panicked)
+            }
+        }
+    }
+
+    fn take_bytes(&mut self) -> Bytes {
+        match self.items.pop_front() {
+            Some(Item::Bytes(octets)) => octets,
+            Some(item) => {
+                self.items.push_front(item);
+                Bytes::new()
+            }
+            None => Bytes::new(),
+        }
+    }
+
+    fn next_of_file(&mut self, head: Bytes, part: FileRange, now_ms: u64) -> Next {
+        let FileRange { file, range } = part;
+        let mapped_end = range.end - (range.end - range.start).min(COPIED_END_OCTETS);
+        let is_end = mapped_end == range.start;
+        let piece = file.piece(&(range.start..if is_end { range.end } else { mapped_end }));
+        if !piece.is_warm(now_ms) {
+            self.items.push_front(Item::File(FileRange { file, range }));
+            self.items.push_front(Item::Bytes(head));
+            return Next::Populate(piece);
+        }
+        if !is_end {
+            let range = range.start + u64::from(piece.len())..range.end;
+            self.items.push_front(Item::File(FileRange { file, range }));
+            return Next::Send(Message { head, body: Payload::Mapped(piece) });
+        }
+        match file.read(range.clone()) {
+            Ok(octets) if octets.len() as u64 == range.end - range.start => {
+                Next::Send(Message { head, body: Payload::Bytes(octets.into()) })
+            }
+            Ok(_) => Next::Break("a file was truncated while it was sent"),
+            Err(_) => Next::Break("a file could not be read to its end"),
+        }
+    }
+
+    fn next_of_stream(
+        &mut self,
+        head: Bytes,
+        mut pieces: Pieces,
+        chunked: bool,
+        begun: bool,
+        panicked: &mut bool,
+    ) -> Next {
+        let piece = loop {
+            match service::guard(|| "a stream".to_owned(), || pieces.next()) {
+                Some(Some(Ok(piece))) if piece.is_empty() => {}
+                Some(Some(Ok(piece))) => break Some(piece),
+                Some(Some(Err(error))) => {
+                    tracing::error!(%error, "a stream failed; its connection is closed in the middle of the answer");
+                    return Next::Break("a stream failed");
+                }
+                Some(None) => break None,
+                None => {
+                    *panicked = true;
+                    return Next::Break("a stream panicked");
+                }
+            }
+        };
+        let head = if chunked { chunk_head(head, begun, piece.as_ref()) } else { head };
+        match piece {
+            Some(piece) => {
+                self.items.push_front(Item::Stream { pieces, chunked, begun: true });
+                Next::Send(Message { head, body: Payload::Bytes(piece) })
+            }
+            None if head.is_empty() => Next::Done,
+            None => Next::Send(Message { head, body: Payload::Empty }),
+        }
+    }
+}
+
+/// The end of the chunk before, and the line that opens this one, or the last one (RFC 9112 section 7.1).
+fn chunk_head(head: Bytes, begun: bool, piece: Option<&Bytes>) -> Bytes {
+    let end = if begun { "\r\n" } else { "" };
+    let line = match piece {
+        Some(piece) => format!("{end}{:x}\r\n", piece.len()),
+        None => format!("{end}0\r\n\r\n"),
+    };
+    if head.is_empty() { line.into() } else { [&head, line.as_bytes()].concat().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::file::{MappedFile, PIECE_OCTETS};
+    use std::io;
+    use std::sync::Arc;
+
+    /// Everything a queue gives, as a socket sees it that takes at most so many octets at a time.
+    fn drained(queue: &mut Queue, at_most: usize) -> Result<Vec<u8>, &'static str> {
+        let mut out = vec![];
+        loop {
+            match queue.next(0, &mut false) {
+                Next::Send(message) => {
+                    let took = message.len().min(at_most);
+                    let whole = [&message.head[..], &content(&message.body)].concat();
+                    out.extend_from_slice(&whole[..took]);
+                    if !queue.sent(message, took) {
+                        return Err("truncated");
+                    }
+                }
+                Next::Populate(piece) => piece.mark_warm(0),
+                Next::Break(why) => return Err(why),
+                Next::Done => return Ok(out),
+            }
+        }
+    }
+
+    fn content(body: &Payload) -> Vec<u8> {
+        match body {
+            Payload::Empty => vec![],
+            Payload::Bytes(octets) => octets.to_vec(),
+            Payload::Mapped(piece) => {
+                let range = piece.start()..piece.start() + u64::from(piece.len());
+                piece.file().read(range).unwrap()
+            }
+        }
+    }
+
+    fn stream(pieces: Vec<io::Result<Bytes>>, chunked: bool) -> Rest {
+        Rest::Stream { pieces: Box::new(pieces.into_iter()), chunked }
+    }
+
+    fn file(octets: &[u8]) -> (Arc<MappedFile>, std::fs::File) {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, octets).unwrap();
+        (Arc::new(MappedFile::new(file.try_clone().unwrap().into()).unwrap()), file)
+    }
+
+    #[test]
+    fn a_stream_becomes_chunks_or_ends_with_the_close() {
+        let pieces = || ["ab", "", "c"].map(|piece| Ok(Bytes::from(piece))).into_iter().collect();
+        for (chunked, expected) in [(true, "head2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"), (false, "headabc")] {
+            for at_most in [1, 2, 100] {
+                let mut queue = Queue::default();
+                queue.push(Bytes::from("head"));
+                queue.push_rest(stream(pieces(), chunked));
+                assert_eq!(drained(&mut queue, at_most).unwrap(), expected.as_bytes());
+            }
+        }
+        let mut empty = Queue::default();
+        empty.push_rest(stream(vec![], true));
+        assert_eq!(drained(&mut empty, 9).unwrap(), b"0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_stream_that_fails_is_never_ended_as_if_it_were_whole() {
+        let mut queue = Queue::default();
+        queue.push_rest(stream(vec![Ok(Bytes::from("a")), Err(io::Error::other("no more"))], true));
+        assert!(matches!(queue.next(0, &mut false), Next::Send(_)));
+        assert!(matches!(queue.next(0, &mut false), Next::Break(_)));
+        let mut panicked = false;
+        let mut queue = Queue::default();
+        let pieces = std::iter::from_fn(|| -> Option<io::Result<Bytes>> { panic!("on purpose") });
+        queue.push_rest(Rest::Stream { pieces: Box::new(pieces), chunked: true });
+        assert!(matches!(queue.next(0, &mut panicked), Next::Break(_)) && panicked);
+    }
+
+    #[test]
+    fn a_part_of_a_file_goes_out_octet_for_octet() {
+        let content: Vec<u8> = (0..3 * PIECE_OCTETS + 77).map(|n| (n % 251) as u8).collect();
+        let (file, _handle) = file(&content);
+        let len = content.len();
+        for range in [0..len, 5..len, len - 1..len, 0..1, 100..4196, 100..4197, 262_143..262_145, 9..600_000]
+        {
+            let mut queue = Queue::default();
+            let part = FileRange { file: Arc::clone(&file), range: range.start as u64..range.end as u64 };
+            queue.push(Bytes::from("head"));
+            queue.push_rest(Rest::File(part));
+            queue.push(Bytes::from("next"));
+            let out = drained(&mut queue, 100_000).unwrap();
+            assert!(out == [b"head", &content[range.clone()], b"next"].concat(), "{range:?}");
+        }
+    }
+
+    #[test]
+    fn a_truncated_file_is_never_sent_whole() {
+        for keep in [0, 100, 4096, PIECE_OCTETS, PIECE_OCTETS + 1, 2 * PIECE_OCTETS - 1] {
+            for sent_before in [0, 1, 2] {
+                let (file, handle) = file(&vec![7; 2 * PIECE_OCTETS as usize]);
+                let mut queue = Queue::default();
+                queue.push_rest(Rest::File(FileRange { range: 0..file.len(), file }));
+                let mut ended = false;
+                for step in 0.. {
+                    if step == sent_before {
+                        handle.set_len(keep).unwrap();
+                    }
+                    match queue.next(0, &mut false) {
+                        Next::Populate(piece) => piece.mark_warm(0),
+                        Next::Send(message) => {
+                            let all = message.len();
+                            ended |= !queue.sent(message, all);
+                        }
+                        Next::Break(_) => ended = true,
+                        Next::Done => break,
+                    }
+                    if ended {
+                        break;
+                    }
+                }
+                assert!(ended, "truncated to {keep} after {sent_before} steps");
+            }
+        }
+    }
+}

@@ -311,6 +311,11 @@ impl Exchange {
         let head = match parse::next(input, &mut storage, on.peer) {
             Parsed::Head(head) => head,
             Parsed::Incomplete => return Step::Halt(0, Progress::Receive { part: Part::Head }),
+            Parsed::LaterMinorVersion(place) => {
+                let mut rewritten = input.to_vec();
+                rewritten[place] = b'1';
+                return self.take_head(&rewritten, service, on, out);
+            }
             Parsed::Reject(reject) => return Step::Halt(input.len(), self.reject(reject, on, out)),
         };
         if head.framing != Framing::None {

@@ -16,11 +16,7 @@ pub const HEAD_OCTETS_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 128;
 
 /// Room for the fields of one head, on the caller's stack.
-pub(super) struct FieldStorage<'a> {
-    fields: [MaybeUninit<httparse::Header<'a>>; FIELDS_MAX],
-    /// A head that names a version that httparse does not read, with another one put in.
-    rewritten: Vec<u8>,
-}
+pub(super) struct FieldStorage<'a>([MaybeUninit<httparse::Header<'a>>; FIELDS_MAX]);
 
 /// What the input starts with.
 pub(super) enum Parsed<'a> {
@@ -28,6 +24,8 @@ pub(super) enum Parsed<'a> {
     Head(Head<'a>),
     /// Not a whole head yet.
     Incomplete,
+    /// HTTP/1.2 to 1.9, which httparse does not read: with a 1 in this place it is HTTP/1.1, and served as that.
+    LaterMinorVersion(usize),
     /// Something that is refused, with the connection closed after the answer.
     Reject(Reject),
 }
@@ -78,7 +76,7 @@ pub(super) enum Persistence {
 impl FieldStorage<'_> {
     #[inline]
     pub(super) fn new() -> Self {
-        FieldStorage { fields: [const { MaybeUninit::uninit() }; FIELDS_MAX], rewritten: Vec::new() }
+        FieldStorage([const { MaybeUninit::uninit() }; FIELDS_MAX])
     }
 }
 
@@ -101,24 +99,15 @@ pub(super) fn next<'a>(
         return Parsed::Incomplete;
     };
     let lines = &window[..=last_line_end];
-    let FieldStorage { fields, rewritten } = storage;
     let mut head = httparse::Request::new(&mut []);
-    let lines = match later_minor_version(lines) {
-        None => lines,
-        Some(digit) => {
-            rewritten.extend_from_slice(lines);
-            rewritten[digit] = b'1';
-            rewritten
-        }
-    };
-    match head.parse_with_uninit_headers(lines, fields) {
+    match head.parse_with_uninit_headers(lines, &mut storage.0) {
         Ok(httparse::Status::Complete(octets)) if !every_line_ends_with_crlf(&lines[..octets]) => {
             refuse(Status::BAD_REQUEST, is_head(input))
         }
         Ok(httparse::Status::Complete(octets)) => judge(head, octets, peer),
         Ok(httparse::Status::Partial) if input.len() < HEAD_OCTETS_MAX => Parsed::Incomplete,
         Ok(httparse::Status::Partial) => refuse(Status::FIELDS_TOO_LARGE, is_head(input)),
-        Err(error) => Parsed::Reject(judge_error(error, input)),
+        Err(error) => judge_error(error, input),
     }
 }
 
@@ -366,30 +355,30 @@ fn may_begin(octet: u8) -> bool {
     octet.is_ascii_graphic() || octet == b'\r' || octet == b'\n'
 }
 
-fn judge_error(error: httparse::Error, input: &[u8]) -> Reject {
+#[cold]
+fn judge_error<'a>(error: httparse::Error, input: &[u8]) -> Parsed<'a> {
     let status = match error {
         httparse::Error::TooManyHeaders => Status::FIELDS_TOO_LARGE,
-        httparse::Error::Version if names_another_version(input) => Status::VERSION_NOT_SUPPORTED,
+        httparse::Error::Version => match named_version(input) {
+            Some((b'1', b'2'..=b'9', place)) => return Parsed::LaterMinorVersion(place),
+            Some((b'1', ..)) | None => Status::BAD_REQUEST,
+            Some(_) => Status::VERSION_NOT_SUPPORTED,
+        },
         _ => Status::BAD_REQUEST,
     };
-    Reject { status, head: is_head(input) }
+    refuse(status, is_head(input))
 }
 
-/// `HTTP/` digit `.` digit, and not HTTP/1 (RFC 9110 section 15.6.6).
-fn names_another_version(input: &[u8]) -> bool {
-    let line = input.split(|&c| c == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
-    let version = line.trim_ascii_end().rsplit(|&c| c == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if *major != b'1' && major.is_ascii_digit() && minor.is_ascii_digit())
-}
-
-/// Where the minor version of HTTP/1.2 to 1.9 stands, which httparse does not read.
-#[inline]
-fn later_minor_version(lines: &[u8]) -> Option<usize> {
-    let start = lines.iter().position(|c| !matches!(c, b'\r' | b'\n'))?;
-    let end = start + memchr::memchr(b'\n', &lines[start..])?;
-    let line = &lines[start..end];
-    match line.strip_suffix(b"\r")? {
-        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Some(end - 2),
+/// The digits of `HTTP/` digit `.` digit at the end of the request line, and where the last one stands.
+fn named_version(input: &[u8]) -> Option<(u8, u8, usize)> {
+    let start = input.iter().position(|c| !matches!(c, b'\r' | b'\n'))?;
+    let end = start + memchr::memchr(b'\n', &input[start..])?;
+    match input[start..end].strip_suffix(b"\r")? {
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Some((*major, *minor, end - 2))
+        }
         _ => None,
     }
 }
@@ -408,6 +397,12 @@ mod tests {
                 format!("{} {} {persistence:?} {octets}{framing}", request.method.as_str(), request.target)
             }
             Parsed::Incomplete => "incomplete".into(),
+            Parsed::LaterMinorVersion(place) => {
+                assert!(matches!(input[place - 2..=place], [b'1', b'.', b'2'..=b'9']));
+                let mut rewritten = input.to_vec();
+                rewritten[place] = b'1';
+                outcome(&rewritten)
+            }
             Parsed::Reject(reject) => reject.status.code().to_string(),
         }
     }

@@ -22,6 +22,8 @@ pub enum Program {
     Uringd,
     /// `examples/faulty.rs`.
     Faulty,
+    /// `examples/mirror.rs`.
+    Mirror,
 }
 
 /// A running master with its workers, in a process group of its own that ends with this value.
@@ -43,6 +45,7 @@ impl Program {
         match self {
             Program::Uringd => uringd,
             Program::Faulty => uringd.with_file_name("examples").join("faulty"),
+            Program::Mirror => uringd.with_file_name("examples").join("mirror"),
         }
     }
 

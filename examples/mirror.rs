@@ -1,0 +1,123 @@
+//! Shows what the server understood: every request is answered with what arrived at the handler.
+//!
+//! ```text
+//! cargo run --example mirror -- --port 1337
+//! curl http://127.0.0.1:1337/any/path --data abc
+//! ```
+//!
+//! | path | what it does |
+//! |---|---|
+//! | `/stream?n=N&size=S` | streams N pieces of S octets: `a`s, then `b`s, and so on |
+//! | `/stream-broken` | streams two pieces and then fails: the connection is cut without an end |
+//! | `/status?code=N` | answers with this status |
+//! | `/header?value=V` | answers with the field `X-Value: V`, percent-decoded; 500 if V has control characters |
+//! | `/unwanted` | answers 405, from the head alone if there is content |
+//! | anything else | `METHOD TARGET VERSION`, then the length of the content and how it begins |
+
+use bytes::Bytes;
+use std::io;
+use std::process::ExitCode;
+use uringd::http::{Method, Version};
+use uringd::{Admission, Cluster, Handler, Reply, Request, Response, Status};
+
+/// How much of the content is shown.
+const SHOWN_OCTETS_MAX: usize = 64;
+
+fn main() -> ExitCode {
+    match Cluster::from_args().run(|_| Mirror) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+struct Mirror;
+
+impl Handler for Mirror {
+    fn admit(&mut self, head: &Request<'_>) -> Admission {
+        match head.path() {
+            "/unwanted" => Admission::Answer(unwanted()),
+            _ => Admission::Collect,
+        }
+    }
+
+    fn handle(&mut self, request: &Request<'_>) -> Reply {
+        match request.path() {
+            "/stream" => Response::stream(pieces(request)).into(),
+            "/stream-broken" => Response::stream(broken_pieces()).into(),
+            "/status" => status(number(request, "code")).into(),
+            "/header" => header(parameter(request, "value").unwrap_or("")).into(),
+            // without content there is nothing to look at before
+            "/unwanted" => unwanted().into(),
+            _ => show(request).into(),
+        }
+    }
+}
+
+fn unwanted() -> Response {
+    Response::not_allowed("GET, HEAD")
+}
+
+fn show(request: &Request<'_>) -> Response {
+    // RFC 9110 section 9.3.2: a HEAD is told the fields of a GET, of which Content-Length is one
+    let method = if request.method() == Method::Head { Method::Get } else { request.method() };
+    let version = if request.version() == Version::Http10 { "1.0" } else { "1.1" };
+    let content = request.body();
+    let start = String::from_utf8_lossy(&content[..content.len().min(SHOWN_OCTETS_MAX)]);
+    let (method, target, octets) = (method.as_str(), request.target(), content.len());
+    Response::text(format!("{method} {target} {version}\ncontent {octets} octets: {start}\n"))
+}
+
+/// Each piece is made when it is asked for: a client that does not read keeps the others from being made.
+fn pieces(request: &Request<'_>) -> impl Iterator<Item = io::Result<Bytes>> + use<> {
+    let size = number(request, "size") as usize;
+    (b'a'..=b'z').cycle().take(number(request, "n") as usize).map(move |letter| Ok(vec![letter; size].into()))
+}
+
+fn broken_pieces() -> impl Iterator<Item = io::Result<Bytes>> {
+    let failure = || Err(io::Error::other("asked to"));
+    [Ok(Bytes::from_static(b"one ")), Ok(Bytes::from_static(b"two ")), failure()].into_iter()
+}
+
+fn status(code: u64) -> Status {
+    match code {
+        200 => Status::OK,
+        204 => Status::NO_CONTENT,
+        304 => Status::NOT_MODIFIED,
+        403 => Status::FORBIDDEN,
+        500 => Status::INTERNAL_SERVER_ERROR,
+        503 => Status::SERVICE_UNAVAILABLE,
+        _ => Status::NOT_FOUND,
+    }
+}
+
+fn header(value: &str) -> Response {
+    Response::text("x").with_header("X-Value", percent_decoded(value))
+}
+
+/// What is no `%` with two digits behind it stays as it is.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let digit = |octet: u8| char::from(octet).to_digit(16).map(|digit| digit as u8);
+    let (mut decoded, mut rest) = (vec![], text.as_bytes());
+    loop {
+        rest = match rest {
+            [] => return decoded,
+            [b'%', high, low, rest @ ..] if digit(*high).is_some() && digit(*low).is_some() => {
+                decoded.push(digit(*high).unwrap_or(0) * 16 + digit(*low).unwrap_or(0));
+                rest
+            }
+            [octet, rest @ ..] => {
+                decoded.push(*octet);
+                rest
+            }
+        };
+    }
+}
+
+fn number(request: &Request<'_>, name: &str) -> u64 {
+    parameter(request, name).and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+fn parameter<'a>(request: &Request<'a>, name: &str) -> Option<&'a str> {
+    let pairs = request.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+}

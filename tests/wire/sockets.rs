@@ -1,0 +1,106 @@
+//! What of the sent octets the server has read, from the kernel (sock_diag(7)): with this a request is really split
+//! where a test splits it, without a pause that hopes for it.
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+/// Number of an attribute that holds a `struct tcp_info`.
+const INET_DIAG_INFO: u16 = 2;
+/// Octets of `struct nlmsghdr`, and of it with a `struct inet_diag_msg` behind it.
+const HEADER: usize = 16;
+const ATTRIBUTES: usize = HEADER + 72;
+
+/// Asks the kernel about its sockets.
+pub struct Sockets(OwnedFd);
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct End {
+    /// Octets that came in and that the program has not read.
+    pub unread: u32,
+    /// Octets that were written and that the other side has not got.
+    pub unsent: u32,
+    /// Octets that came in at all; `None` when the program has closed it.
+    pub received: Option<u64>,
+}
+
+impl Sockets {
+    /// `None` where the kernel was built without it.
+    pub fn open() -> Option<Sockets> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag).ok()?;
+        let sockets = Sockets(socket);
+        let listener = TcpListener::bind("127.0.0.1:0").ok()?;
+        let client = TcpStream::connect(listener.local_addr().ok()?).ok()?;
+        sockets.end(client.local_addr().ok()?, client.peer_addr().ok()?).map(|_| sockets)
+    }
+
+    /// The end of a connection that has the address `local`; `None` if there is none.
+    pub fn end(&self, local: SocketAddr, peer: SocketAddr) -> Option<End> {
+        let (SocketAddr::V4(local), SocketAddr::V4(peer)) = (local, peer) else { panic!("IPv4") };
+        sendto(self.0.as_raw_fd(), &question(local, peer), &NetlinkAddr::new(0, 0), MsgFlags::empty())
+            .expect("the kernel takes a question");
+        let mut answer = [0; 4096];
+        let octets = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("the kernel's answer");
+        read(&answer[..octets])
+    }
+
+    /// Whether the server has read this many octets of this connection, or has closed it.
+    pub fn has_read(&self, octets: u64, server: SocketAddr, client: SocketAddr) -> bool {
+        self.end(server, client).is_none_or(|end| {
+            end.received.is_none_or(|received| received >= octets && end.unread == 0)
+        })
+    }
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`.
+fn question(local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
+    let mut message = vec![];
+    let octets = HEADER as u32 + 56;
+    message.extend(octets.to_ne_bytes());
+    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message.extend(NLM_F_REQUEST.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend([libc::AF_INET as u8, libc::IPPROTO_TCP as u8, 1 << (INET_DIAG_INFO - 1), 0]);
+    // in every state
+    message.extend([0xff; 4]);
+    message.extend(local.port().to_be_bytes());
+    message.extend(peer.port().to_be_bytes());
+    for address in [local, peer] {
+        message.extend(address.ip().octets());
+        message.extend([0; 12]);
+    }
+    // on every interface, whatever its cookie
+    message.extend([0; 4]);
+    message.extend([0xff; 8]);
+    assert_eq!(message.len(), octets as usize);
+    message
+}
+
+fn read(answer: &[u8]) -> Option<End> {
+    let u32_at = |place: usize| u32::from_ne_bytes(answer[place..place + 4].try_into().unwrap());
+    let u16_at = |place: usize| u16::from_ne_bytes(answer[place..place + 2].try_into().unwrap());
+    if u16_at(4) == NLMSG_ERROR {
+        let error = u32_at(HEADER) as i32;
+        assert_eq!(-error, libc::ENOENT, "the kernel refuses the question");
+        return None;
+    }
+    let mut received = None;
+    let mut place = ATTRIBUTES;
+    while place + 4 <= answer.len() {
+        let octets = usize::from(u16_at(place));
+        // tcpi_bytes_received; what the program has closed has no such attribute
+        if u16_at(place + 2) == INET_DIAG_INFO && octets >= 4 + 136 {
+            let start = place + 4 + 128;
+            received = Some(u64::from_ne_bytes(answer[start..start + 8].try_into().unwrap()));
+        }
+        place += octets.next_multiple_of(4).max(4);
+    }
+    Some(End { unread: u32_at(HEADER + 56), unsent: u32_at(HEADER + 60), received })
+}

@@ -1,9 +1,9 @@
 //! What is read off the wire and what is written on it: a table of raw requests with the sections of the RFCs that
 //! decide them, whole and split at every octet, and the promises about content, refusals and streams.
 
-mod common;
 #[path = "wire/cases.rs"]
 mod cases;
+mod common;
 #[path = "wire/sockets.rs"]
 mod sockets;
 
@@ -70,7 +70,10 @@ fn every_case_is_answered_the_same_however_it_is_cut() {
     if Sockets::open().is_none() {
         return skip("this kernel does not say what was read (CONFIG_INET_DIAG)");
     }
-    let (server, worker) = table_server();
+    // a long head that comes octet by octet takes its time; nearly all the work here is to parse long heads
+    let patient = ["--workers", "2", "--max-body", "64KiB", "--header-timeout", "1m", "--body-timeout", "1m"];
+    let server = Server::start(Program::Mirror, &patient);
+    let workers = server.listening();
     let cases = cases();
     assert!(cases.iter().filter(|case| case.input.len() > LONG).count() <= 6, "too many long ones");
     let wholes: Vec<Heard> = cases.iter().map(|case| whole(server.address, case)).collect();
@@ -93,7 +96,7 @@ fn every_case_is_answered_the_same_however_it_is_cut() {
         }
     });
     assert_no_failures(&failures.into_inner().unwrap());
-    assert_unharmed(&server, worker);
+    assert_eq!(server.listening(), workers);
 }
 
 #[test]
@@ -156,7 +159,8 @@ fn cut_differently(
             [place] => format!("cut at {place}"),
             _ => "octet by octet".to_owned(),
         };
-        match heard == *whole {
+        let as_well = heard.end == whole.end || (case.then == Then::Leave && heard.end != Ending::Open);
+        match heard.octets == whole.octets && as_well {
             true => Ok(()),
             false => Err(format!("{cut} {heard:?}\nwhole {whole:?}")),
         }
@@ -200,16 +204,21 @@ fn judge(case: &Case, heard: &Heard) -> Result<(), String> {
         }
     }
     check(answer.status != 405 || answer.header("allow") == Some("GET, HEAD"), "no Allow")?;
+    let old = speaks_http10(&case.input);
+    check(!old || answer.header("transfer-encoding").is_none(), "a coding for HTTP/1.0")?;
     check(answer.status != 204 || answer.header("content-length").is_none(), "204 with a length")?;
     let said = answer.header("connection");
     match case.then {
         Then::Keep => {
-            let confirmed = speaks_http10(&case.input).then_some("keep-alive");
+            let confirmed = old.then_some("keep-alive");
             check(said == confirmed, "the Connection field is wrong")?;
-            check(following.len() == 1 && following[0].text() == NEXT_SHOWN.trim_end(), "not followed by one")?;
+            check(
+                following.len() == 1 && following[0].text() == NEXT_SHOWN.trim_end(),
+                "not followed by one",
+            )?;
             check(heard.end == Ending::Open, "the connection does not go on")
         }
-        Then::Close => {
+        Then::Close | Then::Leave => {
             check(said == Some("close"), "does not say close")?;
             check(following.is_empty(), "something is answered behind it")?;
             check(heard.end == Ending::Closed, "the connection does not end as it should")
@@ -253,9 +262,11 @@ fn every_refusal_reaches_a_client_that_goes_on_sending() {
 fn a_field_that_a_client_chose_cannot_become_two() {
     let (server, worker) = mirror(&[]);
     let mut client = server.connect();
-    let answer = client.get("/header?value=a%20b%09c%e9");
+    let answer = client.get("/header?value=a%20b%09c%c3%a9");
     assert_eq!((answer.status, answer.text().as_str()), (200, "x"));
-    for value in ["a%0d%0aSet-Cookie:%20b", "a%0aSet-Cookie:%20b", "%0d", "a%00", "%0d%0a%0d%0aHTTP/1.1", "%7f"] {
+    for value in
+        ["a%0d%0aSet-Cookie:%20b", "a%0aSet-Cookie:%20b", "%0d", "a%00", "%0d%0a%0d%0aHTTP/1.1", "%7f"]
+    {
         let answer = client.get(&format!("/header?value={value}"));
         assert_eq!((answer.status, answer.header("x-value"), answer.header("set-cookie")), (500, None, None));
     }
@@ -269,9 +280,19 @@ fn a_field_that_a_client_chose_cannot_become_two() {
 fn head_is_answered_with_the_fields_of_get_and_without_content() {
     let (server, _) = mirror(&[]);
     let paths = [
-        "/", "/anything?x=y", "/header?value=a", "/header?value=%0a", "/stream?n=3&size=5", "/stream?n=0&size=0",
-        "/stream-broken", "/status?code=200", "/status?code=204", "/status?code=304", "/status?code=404",
-        "/status?code=500", "/unwanted",
+        "/",
+        "/anything?x=y",
+        "/header?value=a",
+        "/header?value=%0a",
+        "/stream?n=3&size=5",
+        "/stream?n=0&size=0",
+        "/stream-broken",
+        "/status?code=200",
+        "/status?code=204",
+        "/status?code=304",
+        "/status?code=404",
+        "/status?code=500",
+        "/unwanted",
     ];
     for version in ["HTTP/1.1", "HTTP/1.0"] {
         for path in paths {
@@ -295,9 +316,12 @@ fn head_is_answered_with_the_fields_of_get_and_without_content() {
 fn without_the_server_header_no_answer_says_who_answers() {
     let (server, _) = mirror(&["--server-header", "off"]);
     let heads = [
-        "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET /status?code=204 HTTP/1.1\r\nHost: x\r\n\r\n",
-        "GET /stream?n=1&size=1 HTTP/1.1\r\nHost: x\r\n\r\n", "GET /unwanted HTTP/1.1\r\nHost: x\r\n\r\n",
-        "BREW / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /status?code=204 HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /stream?n=1&size=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /unwanted HTTP/1.1\r\nHost: x\r\n\r\n",
+        "BREW / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
     ];
     for head in heads {
         let mut client = server.connect();
@@ -328,7 +352,8 @@ fn content_octet_by_octet_is_whole_in_the_end() {
         let input = [head.as_bytes(), sent, NEXT].concat();
         let places: Vec<usize> = (head.len()..head.len() + sent.len()).collect();
         let heard = Wire::connect(server.address).exchange(&input, &places, Some(&sockets));
-        let shown = format!("POST /a 1.1\ncontent 2000 octets: {}\n", String::from_utf8_lossy(&content[..64]));
+        let shown =
+            format!("POST /a 1.1\ncontent 2000 octets: {}\n", String::from_utf8_lossy(&content[..64]));
         let bodies = answers(&heard.octets, false).unwrap().into_iter().map(|answer| answer.body);
         assert_eq!(bodies.collect::<Vec<_>>(), [shown.as_bytes(), NEXT_SHOWN.as_bytes()], "{field}");
     }
@@ -409,6 +434,21 @@ fn unwanted_content_is_read_if_there_is_little_and_closes_the_connection_if_ther
     assert_unharmed(&server, worker);
 }
 
+/// RFC 9112 section 6.3: a second answer would be taken for that to the client's next request.
+#[test]
+fn content_that_turns_out_wrong_behind_its_answer_ends_the_connection_without_another_answer() {
+    let (server, worker) = mirror(&["--max-body", "1MiB"]);
+    let unwanted = b"POST /unwanted HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let much = [b"10000\r\n", &vec![b'u'; 0x10000][..], b"\r\n1\r\nu\r\n0\r\n\r\n"].concat();
+    for content in [b"g\r\n", &b"1\r\nabc"[..], b"0\r\nA\r\n\r\n", b"10001\r\n", &much] {
+        let input = [unwanted, content, NEXT].concat();
+        let heard = Wire::connect(server.address).exchange(&input, &[], None);
+        let statuses = answers(&heard.octets, false).unwrap().into_iter().map(|answer| answer.status);
+        assert_eq!((statuses.collect::<Vec<_>>(), &heard.end), (vec![405], &Ending::Closed), "{heard:?}");
+    }
+    assert_unharmed(&server, worker);
+}
+
 #[test]
 fn slow_content_is_answered_408_and_steady_content_may_take_its_time() {
     let limits = ["--body-timeout", "500ms", "--body-rate", "1000"];
@@ -417,7 +457,9 @@ fn slow_content_is_answered_408_and_steady_content_may_take_its_time() {
     let (length, chunked) = (head("Content-Length: 20000"), head("Transfer-Encoding: chunked"));
     thread::scope(|scope| {
         // nothing at all; 200 octets a second; an octet of an endless chunk's extension now and then
-        for (head, piece) in [(&length, vec![]), (&length, vec![b's'; 10]), (&chunked, b"1\r\ns\r\n".to_vec())] {
+        for (head, piece) in
+            [(&length, vec![]), (&length, vec![b's'; 10]), (&chunked, b"1\r\ns\r\n".to_vec())]
+        {
             let server = &server;
             scope.spawn(move || {
                 let start = Instant::now();
@@ -426,12 +468,15 @@ fn slow_content_is_answered_408_and_steady_content_may_take_its_time() {
                 let answer = trickle(&mut client, &piece, Duration::from_millis(50));
                 let took = start.elapsed();
                 assert_eq!((answer.status, answer.closes()), (408, true), "{head} {piece:?}");
+                assert!(answer.header("date").is_some());
                 assert!(took >= Duration::from_millis(450), "after {took:?}");
                 // at a fifth of the rate the time that the rate gives cannot be much
                 assert!(took < Duration::from_millis(1500) + NOISE, "after {took:?}");
             });
         }
-        for (head, piece) in [(&length, vec![b'f'; 500]), (&chunked, [b"1f4\r\n", &[b'f'; 500][..], b"\r\n"].concat())] {
+        for (head, piece) in
+            [(&length, vec![b'f'; 500]), (&chunked, [b"1f4\r\n", &[b'f'; 500][..], b"\r\n"].concat())]
+        {
             let server = &server;
             scope.spawn(move || {
                 let mut client = server.connect();
@@ -479,7 +524,10 @@ fn a_stream_arrives_whole_in_order_and_the_connection_goes_on() {
     let heard = wire.exchange(&[head.as_bytes(), NEXT].concat(), &[], None);
     let answers = answers(&heard.octets, false).unwrap();
     assert_eq!(answers.len(), 2);
-    assert_eq!((answers[0].header("transfer-encoding"), answers[0].header("content-length")), (Some("chunked"), None));
+    assert_eq!(
+        (answers[0].header("transfer-encoding"), answers[0].header("content-length")),
+        (Some("chunked"), None)
+    );
     assert_eq!(answers[0].body.len(), 300 * 20_000);
     for (piece, letter) in answers[0].body.chunks(20_000).zip((b'a'..=b'z').cycle()) {
         assert!(piece.iter().all(|octet| *octet == letter));
@@ -566,7 +614,6 @@ struct Wire {
 }
 
 /// What came back, dates blotted out, and what the connection was then.
-#[derive(Clone, PartialEq, Eq)]
 struct Heard {
     octets: Vec<u8>,
     end: Ending,
@@ -603,10 +650,17 @@ impl Wire {
     }
 
     fn wait_until_read(&self, sockets: &Sockets) {
-        let (local, Ok(server)) = (self.stream.local_addr().unwrap(), self.stream.peer_addr()) else { return };
+        let (local, Ok(server)) = (self.stream.local_addr().unwrap(), self.stream.peer_addr()) else {
+            return;
+        };
         let deadline = Instant::now() + PATIENCE;
         while !sockets.has_read(self.sent, server, local) {
-            assert!(Instant::now() < deadline, "the server does not read");
+            assert!(
+                Instant::now() < deadline,
+                "{} octets were sent, the server does not read: {:?}",
+                self.sent,
+                sockets.end(server, local)
+            );
             // the worker needs the core more
             thread::sleep(Duration::from_micros(10));
         }
@@ -641,7 +695,8 @@ impl fmt::Debug for Heard {
 /// A date as it must be (RFC 9110 section 5.6.7) becomes the same one everywhere; another one stays to be seen.
 fn blot_out_dates(octets: &mut [u8]) {
     const NAME: &[u8] = b"\r\nDate: ";
-    let starts: Vec<usize> = memchr::memmem::find_iter(octets, NAME).map(|place| place + NAME.len()).collect();
+    let starts: Vec<usize> =
+        memchr::memmem::find_iter(octets, NAME).map(|place| place + NAME.len()).collect();
     for start in starts {
         let Some(date) = octets.get_mut(start..start + BLOTTED_DATE.len()) else { continue };
         if std::str::from_utf8(date).is_ok_and(|date| httpdate::parse_http_date(date).is_ok()) {
@@ -688,7 +743,8 @@ fn dechunked(mut octets: &[u8]) -> Result<(Vec<u8>, &[u8]), String> {
     let mut content = vec![];
     loop {
         let end = memchr::memmem::find(octets, b"\r\n").ok_or("a chunk without a size")?;
-        let size = std::str::from_utf8(&octets[..end]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size =
+            std::str::from_utf8(&octets[..end]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
         let size = size.ok_or("no size")?;
         let chunk = octets.get(end + 2..end + 2 + size).ok_or("a chunk is missing")?;
         octets = octets[end + 2 + size..].strip_prefix(b"\r\n").ok_or("a chunk without end")?;

@@ -24,8 +24,13 @@ pub enum Expect {
 /// The connection, after the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
+    /// Goes on.
     Keep,
+    /// The server ends it, in good order whatever the client still sends (RFC 9112 section 9.6).
     Close,
+    /// It was the client's last request by its own word. A client that sends another one behind the answer may see a
+    /// reset instead of the end.
+    Leave,
 }
 
 /// `--max-body` of the server that answers these.
@@ -141,11 +146,7 @@ fn targets() -> Vec<Case> {
         shows("RFC 9112 section 3.2.1", line("GET /? HTTP/1.1"), "GET /? 1.1"),
         shows("RFC 9112 section 3.2.1", line("GET //a//b/../c HTTP/1.1"), "GET //a//b/../c 1.1"),
         shows("RFC 9112 section 3.2.1", line("GET /%20%41%ff HTTP/1.1"), "GET /%20%41%ff 1.1"),
-        shows(
-            "RFC 3986 section 3.3",
-            line("GET /-._~!$&'()*+,;=:@ HTTP/1.1"),
-            "GET /-._~!$&'()*+,;=:@ 1.1",
-        ),
+        shows("RFC 3986 section 3.3", line("GET /-._~!$&'()*+,;=:@ HTTP/1.1"), "GET /-._~!$&'()*+,;=:@ 1.1"),
         shows("RFC 3986 section 3.4", line("GET /a?b/c?d HTTP/1.1"), "GET /a?b/c?d 1.1"),
         shows("RFC 9112 section 3.2.2", line("GET http://x/a?b HTTP/1.1"), "GET http://x/a?b 1.1"),
         shows("RFC 9112 section 3.2.2", line("GET http://x HTTP/1.1"), "GET http://x 1.1"),
@@ -166,6 +167,7 @@ fn targets() -> Vec<Case> {
         refuses("RFC 9112 section 3.2", line("GET ?a HTTP/1.1"), 400),
         refuses("RFC 9112 section 3.2", line("GET . HTTP/1.1"), 400),
         refuses("RFC 9112 section 3.2", line("GET mailto:a@x HTTP/1.1"), 400),
+        refuses("RFC 9110 section 4.2.1", line("GET http:///a HTTP/1.1"), 400),
         refuses("RFC 9112 section 3.2", line("GET /a b HTTP/1.1"), 400),
         refuses("RFC 9112 section 3.2", line("GET /\u{e9} HTTP/1.1"), 400),
         refuses("RFC 9112 section 3.2", b"GET /\x80 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
@@ -181,7 +183,7 @@ fn targets() -> Vec<Case> {
 /// RFC 9110 sections 2.5 and 6.2: a higher minor version is served as the highest that is known.
 fn versions() -> Vec<Case> {
     vec![
-        shows("RFC 9112 section 2.3", line("GET / HTTP/1.0"), "GET / 1.0").closing(),
+        shows("RFC 9112 section 2.3", line("GET / HTTP/1.0"), "GET / 1.0").last(),
         shows("RFC 9110 section 6.2", line("GET / HTTP/1.2"), "GET / 1.1"),
         shows("RFC 9110 section 6.2", line("GET / HTTP/1.5"), "GET / 1.1"),
         shows("RFC 9110 section 6.2", line("GET / HTTP/1.9"), "GET / 1.1"),
@@ -202,9 +204,31 @@ fn versions() -> Vec<Case> {
 /// RFC 9112 section 2.3: `HTTP/`, one digit, a dot, one digit.
 fn malformed_versions() -> Vec<Case> {
     let versions = [
-        "HTTP/1", "HTTP/1.", "HTTP/.1", "HTTP/11", "HTTP/1.10", "HTTP/10.1", "HTTP/01.1", "HTTP/1.1.1",
-        "HTTP/1,1", "HTTP/1.x", "HTTP/x.1", "HTTP/-1.1", "HTTP/+1.1", "HTTP/", "HTTP", "http/1.1", "Http/1.1",
-        "HTTPS/1.1", "HTP/1.1", "HTTP1.1", "HTTP\\1.1", "HTTP/ 1.1", "HTTP /1.1", "HTTP/1.1\0", "ICY/1.1",
+        "HTTP/1",
+        "HTTP/1.",
+        "HTTP/.1",
+        "HTTP/11",
+        "HTTP/1.10",
+        "HTTP/10.1",
+        "HTTP/01.1",
+        "HTTP/1.1.1",
+        "HTTP/1,1",
+        "HTTP/1.x",
+        "HTTP/x.1",
+        "HTTP/-1.1",
+        "HTTP/+1.1",
+        "HTTP/",
+        "HTTP",
+        "http/1.1",
+        "Http/1.1",
+        "HTTPS/1.1",
+        "HTP/1.1",
+        "HTTP1.1",
+        "HTTP\\1.1",
+        "HTTP/ 1.1",
+        "HTTP /1.1",
+        "HTTP/1.1\0",
+        "ICY/1.1",
     ];
     let refused = |version| refuses("RFC 9112 section 2.3", line(&format!("GET / {version}")), 400);
     versions.into_iter().map(refused).collect()
@@ -213,16 +237,30 @@ fn malformed_versions() -> Vec<Case> {
 /// RFC 9112 section 5 and RFC 9110 section 5: all of these are fields.
 fn served_fields() -> Vec<Case> {
     let values: [&[u8]; 13] = [
-        b"A:b", b"A: b", b"A:   b", b"A:\tb", b"A: \t b\t \t", b"A:", b"A: ", b"A: b c\td",
+        b"A:b",
+        b"A: b",
+        b"A:   b",
+        b"A:\tb",
+        b"A: \t b\t \t",
+        b"A:",
+        b"A: ",
+        b"A: b c\td",
         // obs-text
-        b"A: \x80\xff\xe9", b"A: :;,=\"()<>@[]{}\\/?", b"A: \"quoted \\\" string\"",
+        b"A: \x80\xff\xe9",
+        b"A: :;,=\"()<>@[]{}\\/?",
+        b"A: \"quoted \\\" string\"",
         // RFC 9110 section 5.6.2: the characters of a token
-        b"!#$%&'*+-.^_`|~09azAZ: b", b"0: 1\r\n0: 2\r\n0: 3",
+        b"!#$%&'*+-.^_`|~09azAZ: b",
+        b"0: 1\r\n0: 2\r\n0: 3",
     ];
     let served = |line: &[u8]| shows("RFC 9112 section 5", get([line, b"\r\n"].concat()), "GET / 1.1");
     let mut cases: Vec<Case> = values.into_iter().map(served).collect();
     cases.extend([
-        shows("RFC 9110 section 5.1", "GET / HTTP/1.1\r\nhOST: x\r\nCONNECTION: Keep-alive\r\n\r\n", "GET / 1.1"),
+        shows(
+            "RFC 9110 section 5.1",
+            "GET / HTTP/1.1\r\nhOST: x\r\nCONNECTION: Keep-alive\r\n\r\n",
+            "GET / 1.1",
+        ),
         shows("RFC 9110 section 5.4", get(format!("A: {}\r\n", "b".repeat(3000))), "GET / 1.1"),
         shows("RFC 9110 section 5.4", get(format!("{}: b\r\n", "A".repeat(300))), "GET / 1.1"),
     ]);
@@ -267,8 +305,7 @@ fn refused_fields() -> Vec<Case> {
         ("RFC 9110 section 5.1", b"\xc3\x89: b\r\n"),
         ("RFC 9110 section 5.1", b"A\x80: b\r\n"),
     ];
-    let mut cases: Vec<Case> =
-        fields.into_iter().map(|(rfc, lines)| refuses(rfc, get(lines), 400)).collect();
+    let mut cases: Vec<Case> = fields.into_iter().map(|(rfc, lines)| refuses(rfc, get(lines), 400)).collect();
     cases.extend([
         // before the first field
         refuses("RFC 9112 section 2.2", "GET / HTTP/1.1\r\n Host: x\r\n\r\n", 400),
@@ -288,17 +325,46 @@ fn names_that_are_no_tokens() -> Vec<Case> {
 /// RFC 9112 section 3.2: one valid Host in HTTP/1.1, at most one in HTTP/1.0.
 fn hosts() -> Vec<Case> {
     let request = |version: &str, fields: &str| format!("GET / HTTP/{version}\r\n{fields}\r\n");
-    let served = ["x", "", "x:80", "x:", "example.org", "192.0.2.1:8080", "[2001:db8::1]", "[::1]:80", "a%20b", "!$&'()*+,;=-._~"];
-    let refused = [
-        "a b", "a\tb", "a/b", "a?b", "a#b", "a@b", "http://x/", "x:y", "x:80:80", "[::1", "::1]", "[]", "a%2", "a%zz", "\"x\"", "<x>", "\u{e9}",
+    let served = [
+        "x",
+        "",
+        "x:80",
+        "x:",
+        "example.org",
+        "192.0.2.1:8080",
+        "[2001:db8::1]",
+        "[::1]:80",
+        "a%20b",
+        "!$&'()*+,;=-._~",
     ];
-    let served = served.map(|host| shows("RFC 9110 section 7.2", request("1.1", &format!("Host: {host}\r\n")), "GET / 1.1"));
-    let refused = refused.map(|host| refuses("RFC 9112 section 3.2", request("1.1", &format!("Host: {host}\r\n")), 400));
+    let refused = [
+        "a b",
+        "a\tb",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a@b",
+        "http://x/",
+        "x:y",
+        "x:80:80",
+        "[::1",
+        "::1]",
+        "[]",
+        "a%2",
+        "a%zz",
+        "\"x\"",
+        "<x>",
+        "\u{e9}",
+    ];
+    let served = served
+        .map(|host| shows("RFC 9110 section 7.2", request("1.1", &format!("Host: {host}\r\n")), "GET / 1.1"));
+    let refused = refused
+        .map(|host| refuses("RFC 9112 section 3.2", request("1.1", &format!("Host: {host}\r\n")), 400));
     let mut cases: Vec<Case> = served.into_iter().chain(refused).collect();
     cases.extend([
         shows("RFC 9112 section 5", request("1.1", "Host: \t x \t\r\n"), "GET / 1.1"),
         shows("RFC 9112 section 3.2", request("1.1", "A: b\r\nHost: x\r\n"), "GET / 1.1"),
-        shows("RFC 9112 section 3.2", request("1.0", ""), "GET / 1.0").closing(),
+        shows("RFC 9112 section 3.2", request("1.0", ""), "GET / 1.0").last(),
         refuses("RFC 9112 section 3.2", request("1.1", ""), 400),
         refuses("RFC 9112 section 3.2", request("1.1", "Hosts: x\r\n"), 400),
         refuses("RFC 9112 section 3.2", request("1.1", "Host: x\r\nHost: x\r\n"), 400),
@@ -313,25 +379,52 @@ fn hosts() -> Vec<Case> {
 
 /// RFC 9112 section 9.3: who keeps the connection.
 fn connections() -> Vec<Case> {
-    let closes = ["close", "Close", "CLOSE", "close, x", "x, close", "keep-alive, close", ",close,", "\tclose \t", "x,close,y"];
+    let closes = [
+        "close",
+        "Close",
+        "CLOSE",
+        "close, x",
+        "x, close",
+        "keep-alive, close",
+        ",close,",
+        "\tclose \t",
+        "x,close,y",
+    ];
     let keeps = ["keep-alive", "Keep-Alive", "x", "", "closed", "close;q=1", "x-close", "upgrade"];
     let old = |fields: &str| format!("GET / HTTP/1.0\r\n{fields}\r\n");
-    let closes = closes.map(|options| shows("RFC 9110 section 7.6.1", get(format!("Connection: {options}\r\n")), "GET / 1.1").closing());
-    let keeps = keeps.map(|options| shows("RFC 9110 section 7.6.1", get(format!("Connection: {options}\r\n")), "GET / 1.1"));
+    let closes = closes.map(|options| {
+        shows("RFC 9110 section 7.6.1", get(format!("Connection: {options}\r\n")), "GET / 1.1").last()
+    });
+    let keeps = keeps.map(|options| {
+        shows("RFC 9110 section 7.6.1", get(format!("Connection: {options}\r\n")), "GET / 1.1")
+    });
     let mut cases: Vec<Case> = closes.into_iter().chain(keeps).collect();
     cases.extend([
-        shows("RFC 9110 section 7.6.1", get("Connection: x\r\nConnection: close\r\n"), "GET / 1.1").closing(),
-        shows("RFC 9110 section 7.6.1", get("Connection: close\r\nConnection: x\r\n"), "GET / 1.1").closing(),
-        shows("RFC 9112 section 9.3", get("Keep-Alive: timeout=5\r\nProxy-Connection: close\r\n"), "GET / 1.1"),
-        shows("RFC 9112 section 9.3", post("Connection: close\r\nContent-Length: 3\r\n", "abc"), "POST / 1.1").with("abc").closing(),
+        shows("RFC 9110 section 7.6.1", get("Connection: x\r\nConnection: close\r\n"), "GET / 1.1").last(),
+        shows("RFC 9110 section 7.6.1", get("Connection: close\r\nConnection: x\r\n"), "GET / 1.1").last(),
+        shows(
+            "RFC 9112 section 9.3",
+            get("Keep-Alive: timeout=5\r\nProxy-Connection: close\r\n"),
+            "GET / 1.1",
+        ),
+        shows(
+            "RFC 9112 section 9.3",
+            post("Connection: close\r\nContent-Length: 3\r\n", "abc"),
+            "POST / 1.1",
+        )
+        .with("abc")
+        .last(),
         shows("RFC 9112 section 9.3", old("Connection: keep-alive\r\n"), "GET / 1.0"),
         shows("RFC 9112 section 9.3", old("Connection: x, Keep-Alive\r\n"), "GET / 1.0"),
-        shows("RFC 9112 section 9.3", old("Connection: close\r\n"), "GET / 1.0").closing(),
-        shows("RFC 9112 section 9.3", old("Connection: keep-alive, close\r\n"), "GET / 1.0").closing(),
-        shows("RFC 9112 section 9.3", old("Connection: close\r\nConnection: keep-alive\r\n"), "GET / 1.0").closing(),
-        shows("RFC 9112 section 9.3", old("Keep-Alive: timeout=5\r\n"), "GET / 1.0").closing(),
-        shows("RFC 9112 section 9.3", "GET / HTTP/1.2\r\nHost: x\r\nConnection: close\r\n\r\n", "GET / 1.1").closing(),
-        status("RFC 9112 section 9.3", "HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &[200]).closing(),
+        shows("RFC 9112 section 9.3", old("Connection: close\r\n"), "GET / 1.0").last(),
+        shows("RFC 9112 section 9.3", old("Connection: keep-alive, close\r\n"), "GET / 1.0").last(),
+        shows("RFC 9112 section 9.3", old("Connection: close\r\nConnection: keep-alive\r\n"), "GET / 1.0")
+            .last(),
+        shows("RFC 9112 section 9.3", old("Keep-Alive: timeout=5\r\n"), "GET / 1.0").last(),
+        shows("RFC 9112 section 9.3", "GET / HTTP/1.2\r\nHost: x\r\nConnection: close\r\n\r\n", "GET / 1.1")
+            .last(),
+        status("RFC 9112 section 9.3", "HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &[200])
+            .last(),
     ]);
     cases
 }
@@ -352,38 +445,80 @@ fn lengths() -> Vec<Case> {
         shows(RFC, post("Content-Length: 64\r\n", "x".repeat(64)), "POST / 1.1").with("x".repeat(64)),
         shows(RFC, post("Content-Length: 65\r\n", "x".repeat(65)), "POST / 1.1").with("x".repeat(65)),
         shows(RFC, post("Content-Length: 3000\r\n", "x".repeat(3000)), "POST / 1.1").with("x".repeat(3000)),
-        shows(RFC, post("Content-Length: 37\r\n", smuggled), "POST / 1.1").with(smuggled),
+        shows(RFC, post("Content-Length: 35\r\n", smuggled), "POST / 1.1").with(smuggled),
         shows(RFC, post("Content-Length: 5\r\n", "0\r\n\r\n"), "POST / 1.1").with("0\r\n\r\n"),
         shows(RFC, [get("Content-Length: 3\r\n"), b"abc".to_vec()].concat(), "GET / 1.1").with("abc"),
         status(RFC, "HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", &[200]),
-        shows(RFC, "DELETE / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "DELETE / 1.1").with("abc"),
-        shows(RFC, "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "OPTIONS * 1.1").with("abc"),
+        shows(RFC, "DELETE / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "DELETE / 1.1")
+            .with("abc"),
+        shows(RFC, "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "OPTIONS * 1.1")
+            .with("abc"),
         shows(RFC, "PATCH / HTTP/1.5\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "PATCH / 1.1").with("abc"),
-        shows(RFC, "POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc", "POST / 1.0").with("abc").closing(),
-        shows(RFC, "POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc", "POST / 1.0").with("abc"),
+        shows(RFC, "POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc", "POST / 1.0").with("abc").last(),
+        shows(RFC, "POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc", "POST / 1.0")
+            .with("abc"),
     ]
 }
 
 /// RFC 9110 section 8.6: digits, once. Beyond `--max-body` nothing of it is read.
 fn refused_lengths() -> Vec<Case> {
     let malformed: [&[u8]; 24] = [
-        b"", b" ", b"+3", b"-3", b"-0", b"3,3", b"3, 3", b"3,", b",3", b"3;", b"3 3", b"3.0", b"0x3", b"3a", b"abc", b"1e1",
-        b"\"3\"", b"3_0", b"\xd9\xa3", b"3\xa0", b"\xb2", b"18446744073709551616", b"18446744073709551619",
+        b"",
+        b" ",
+        b"+3",
+        b"-3",
+        b"-0",
+        b"3,3",
+        b"3, 3",
+        b"3,",
+        b",3",
+        b"3;",
+        b"3 3",
+        b"3.0",
+        b"0x3",
+        b"3a",
+        b"abc",
+        b"1e1",
+        b"\"3\"",
+        b"3_0",
+        b"\xd9\xa3",
+        b"3\xa0",
+        b"\xb2",
+        b"18446744073709551616",
+        b"18446744073709551619",
         b"99999999999999999999999",
     ];
-    let refused = |value: &[u8]| refuses("RFC 9110 section 8.6", post([b"Content-Length: ", value, b"\r\n"].concat(), "abc"), 400);
+    let refused = |value: &[u8]| {
+        refuses("RFC 9110 section 8.6", post([b"Content-Length: ", value, b"\r\n"].concat(), "abc"), 400)
+    };
     let mut cases: Vec<Case> = malformed.into_iter().map(refused).collect();
     cases.extend([
         refuses("RFC 9112 section 6.3", post("Content-Length: 3\r\nContent-Length: 3\r\n", "abc"), 400),
         refuses("RFC 9112 section 6.3", post("Content-Length: 3\r\nContent-Length: 4\r\n", "abc"), 400),
         refuses("RFC 9112 section 6.3", post("Content-Length: 0\r\nContent-Length: 0\r\n", ""), 400),
-        refuses("RFC 9112 section 6.3", post("Content-Length: 0\r\nA: b\r\ncontent-length: 3\r\n", "abc"), 400),
+        refuses(
+            "RFC 9112 section 6.3",
+            post("Content-Length: 0\r\nA: b\r\ncontent-length: 3\r\n", "abc"),
+            400,
+        ),
         refuses("RFC 9110 section 8.6", "POST / HTTP/1.0\r\nContent-Length: x\r\n\r\nabc", 400),
-        refuses("RFC 9110 section 15.5.14", post(format!("Content-Length: {}\r\n", BODY_OCTETS_MAX + 1), ""), 413),
+        refuses(
+            "RFC 9110 section 15.5.14",
+            post(format!("Content-Length: {}\r\n", BODY_OCTETS_MAX + 1), ""),
+            413,
+        ),
         refuses("RFC 9110 section 15.5.14", post("Content-Length: 18446744073709551615\r\n", "abc"), 413),
         refuses("RFC 9110 section 15.5.14", get("Content-Length: 4294967296\r\n"), 413),
-        refuses("RFC 9110 section 9.3.2", "HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 4294967299\r\n\r\n", 413),
-        refuses("RFC 9110 section 15.5.14", "POST / HTTP/1.0\r\nContent-Length: 9223372036854775808\r\n\r\n", 413),
+        refuses(
+            "RFC 9110 section 9.3.2",
+            "HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 4294967299\r\n\r\n",
+            413,
+        ),
+        refuses(
+            "RFC 9110 section 15.5.14",
+            "POST / HTTP/1.0\r\nContent-Length: 9223372036854775808\r\n\r\n",
+            413,
+        ),
     ]);
     cases
 }
@@ -391,13 +526,37 @@ fn refused_lengths() -> Vec<Case> {
 /// RFC 9112 section 6.1: chunked, once, alone; other codings are not implemented; HTTP/1.0 has none.
 fn transfer_encodings() -> Vec<Case> {
     let coded = |value: &str| post(format!("Transfer-Encoding: {value}\r\n"), "3\r\nabc\r\n0\r\n\r\n");
-    let served = ["chunked", "Chunked", "CHUNKED", "\tchunked \t"].map(|value| shows("RFC 9112 section 7", coded(value), "POST / 1.1").with("abc"));
-    let unknown = ["gzip", "gzip, chunked", "identity", "deflate", "compress", "x-gzip", "br", "gzip,deflate,chunked", "xchunked", "chunkedd", "chunke"]
-        .map(|value| refuses("RFC 9112 section 6.1", coded(value), 501));
-    let malformed = ["", " ", "chunked, chunked", "chunked,chunked", "chunked, gzip", "chunked, identity", "\u{b}chunked", "chunked\0"]
-        .map(|value| refuses("RFC 9112 section 6.1", coded(value), 400));
+    let served = ["chunked", "Chunked", "CHUNKED", "\tchunked \t"]
+        .map(|value| shows("RFC 9112 section 7", coded(value), "POST / 1.1").with("abc"));
+    let unknown = [
+        "gzip",
+        "gzip, chunked",
+        "identity",
+        "deflate",
+        "compress",
+        "x-gzip",
+        "br",
+        "gzip,deflate,chunked",
+        "xchunked",
+        "chunkedd",
+        "chunke",
+    ]
+    .map(|value| refuses("RFC 9112 section 6.1", coded(value), 501));
+    let malformed = [
+        "",
+        " ",
+        "chunked, chunked",
+        "chunked,chunked",
+        "chunked, gzip",
+        "chunked, identity",
+        "\u{b}chunked",
+        "chunked\0",
+    ]
+    .map(|value| refuses("RFC 9112 section 6.1", coded(value), 400));
     let both = |fields: &str| refuses("RFC 9112 section 6.3", post(fields, "3\r\nabc\r\n0\r\n\r\n"), 400);
-    let old = |fields: &str| refuses("RFC 9112 section 6.1", format!("POST / HTTP/1.0\r\nHost: x\r\n{fields}\r\n0\r\n\r\n"), 400);
+    let old = |fields: &str| {
+        refuses("RFC 9112 section 6.1", format!("POST / HTTP/1.0\r\nHost: x\r\n{fields}\r\n0\r\n\r\n"), 400)
+    };
     let mut cases: Vec<Case> = served.into_iter().chain(unknown).chain(malformed).collect();
     cases.extend([
         both("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
@@ -410,10 +569,30 @@ fn transfer_encodings() -> Vec<Case> {
         old("Transfer-Encoding: chunked\r\n"),
         old("Transfer-Encoding: gzip\r\n"),
         old("Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n"),
-        shows("RFC 9110 section 6.2", "PUT / HTTP/1.9\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", "PUT / 1.1").with("a"),
-        shows("RFC 9112 section 7", [get("Transfer-Encoding: chunked\r\n"), b"1\r\na\r\n0\r\n\r\n".to_vec()].concat(), "GET / 1.1").with("a"),
-        status("RFC 9112 section 7", "HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", &[200]),
-        shows("RFC 9112 section 9.3", post("Transfer-Encoding: chunked\r\nConnection: close\r\n", "1\r\na\r\n0\r\n\r\n"), "POST / 1.1").with("a").closing(),
+        shows(
+            "RFC 9110 section 6.2",
+            "PUT / HTTP/1.9\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            "PUT / 1.1",
+        )
+        .with("a"),
+        shows(
+            "RFC 9112 section 7",
+            [get("Transfer-Encoding: chunked\r\n"), b"1\r\na\r\n0\r\n\r\n".to_vec()].concat(),
+            "GET / 1.1",
+        )
+        .with("a"),
+        status(
+            "RFC 9112 section 7",
+            "HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            &[200],
+        ),
+        shows(
+            "RFC 9112 section 9.3",
+            post("Transfer-Encoding: chunked\r\nConnection: close\r\n", "1\r\na\r\n0\r\n\r\n"),
+            "POST / 1.1",
+        )
+        .with("a")
+        .last(),
         // not a field of the message's framing
         shows("RFC 9110 section 10.1.4", get("TE: trailers, deflate;q=0.5\r\n"), "GET / 1.1"),
     ]);
@@ -531,8 +710,17 @@ fn refused_chunks() -> Vec<Case> {
     cases.extend([
         refuses("RFC 9112 section 7.1.2", chunked("0\r\n A: b\r\n\r\n"), 400),
         refuses("RFC 9112 section 7.1.2", chunked("0\r\nGET / HTTP/1.1\r\n\r\n"), 400),
-        refuses("RFC 9112 section 7.1.1", chunked(format!("3;a={}\r\nabc\r\n0\r\n\r\n", "b".repeat(300))), 400),
-        status("RFC 9110 section 6.5.1", chunked(format!("0\r\n{}\r\n", "A: b\r\n".repeat(129))), &[400, 431]).closing(),
+        refuses(
+            "RFC 9112 section 7.1.1",
+            chunked(format!("3;a={}\r\nabc\r\n0\r\n\r\n", "b".repeat(300))),
+            400,
+        ),
+        status(
+            "RFC 9110 section 6.5.1",
+            chunked(format!("0\r\n{}\r\n", "A: b\r\n".repeat(129))),
+            &[400, 431],
+        )
+        .closing(),
         refuses("RFC 9110 section 15.5.14", chunked("10001\r\nabc"), 413),
         refuses("RFC 9110 section 15.5.14", chunked("3\r\nabc\r\nfffe\r\nabc"), 413),
         refuses("RFC 9110 section 15.5.14", chunked("FFFFFFFFFFFFFFFF\r\nabc"), 413),
@@ -547,23 +735,41 @@ fn expectations() -> Vec<Case> {
     let asks = |fields: &str, content: &str| post(format!("Expect: 100-continue\r\n{fields}"), content);
     vec![
         shows(RFC, asks("Content-Length: 3\r\n", "abc"), "POST / 1.1").with("abc").continuing(),
-        shows(RFC, asks("Transfer-Encoding: chunked\r\n", "1\r\na\r\n0\r\n\r\n"), "POST / 1.1").with("a").continuing(),
-        shows(RFC, asks("Content-Length: 3\r\nConnection: close\r\n", "abc"), "POST / 1.1").with("abc").closing().continuing(),
-        shows(RFC, post("Content-Length: 3\r\nexpect:\t100-CONTINUE \r\n", "abc"), "POST / 1.1").with("abc").continuing(),
+        shows(RFC, asks("Transfer-Encoding: chunked\r\n", "1\r\na\r\n0\r\n\r\n"), "POST / 1.1")
+            .with("a")
+            .continuing(),
+        shows(RFC, asks("Content-Length: 3\r\nConnection: close\r\n", "abc"), "POST / 1.1")
+            .with("abc")
+            .last()
+            .continuing(),
+        shows(RFC, post("Content-Length: 3\r\nexpect:\t100-CONTINUE \r\n", "abc"), "POST / 1.1")
+            .with("abc")
+            .continuing(),
         shows(RFC, asks("", ""), "POST / 1.1"),
         shows(RFC, asks("Content-Length: 0\r\n", ""), "POST / 1.1"),
         shows(RFC, get("Expect: 100-continue\r\n"), "GET / 1.1"),
         // HTTP/1.0 clients cannot mean it
-        shows(RFC, "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc", "POST / 1.0").with("abc").closing(),
+        shows(RFC, "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc", "POST / 1.0")
+            .with("abc")
+            .last(),
         refuses(RFC, asks(&format!("Content-Length: {}\r\n", BODY_OCTETS_MAX + 1), ""), 413),
+        shows(RFC, "GET / HTTP/1.0\r\nExpect: x\r\n\r\n", "GET / 1.0").last(),
         refuses(RFC, asks("Content-Length: x\r\n", ""), 400),
         refuses(RFC, asks("Transfer-Encoding: gzip\r\n", ""), 501),
         refuses("RFC 9110 section 15.5.18", post("Expect: 200-ok\r\nContent-Length: 3\r\n", "abc"), 417),
-        refuses("RFC 9110 section 15.5.18", post("Expect: 100-continue, x\r\nContent-Length: 3\r\n", "abc"), 417),
+        refuses(
+            "RFC 9110 section 15.5.18",
+            post("Expect: 100-continue, x\r\nContent-Length: 3\r\n", "abc"),
+            417,
+        ),
         refuses("RFC 9110 section 15.5.18", post("Expect: 100-continu\r\nContent-Length: 3\r\n", "abc"), 417),
         refuses("RFC 9110 section 15.5.18", get("Expect: x\r\n"), 417),
         refuses("RFC 9110 section 15.5.18", "HEAD / HTTP/1.1\r\nHost: x\r\nExpect: x\r\n\r\n", 417),
-        refuses("RFC 9110 section 15.5.18", post("Expect: 100-continue\r\nExpect: x\r\nContent-Length: 3\r\n", "abc"), 417),
+        refuses(
+            "RFC 9110 section 15.5.18",
+            post("Expect: 100-continue\r\nExpect: x\r\nContent-Length: 3\r\n", "abc"),
+            417,
+        ),
     ]
 }
 
@@ -581,11 +787,24 @@ fn contents_that_nobody_wants() -> Vec<Case> {
         status(RFC, unwanted("POST", "Content-Length: 3\r\n", "abc"), &[405]),
         status(RFC, unwanted("PUT", "Content-Length: 3000\r\n", &"x".repeat(3000)), &[405]),
         status(RFC, unwanted("HEAD", "Content-Length: 3\r\n", "abc"), &[405]),
-        status(RFC, unwanted("POST", "Content-Length: 37\r\n", "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"), &[405]),
-        status(RFC, unwanted("POST", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\nA: b\r\n\r\n"), &[405]),
-        status(RFC, unwanted("POST", "Connection: close\r\nContent-Length: 3\r\n", "abc"), &[405]).closing(),
+        status(
+            RFC,
+            unwanted("POST", "Content-Length: 35\r\n", "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"),
+            &[405],
+        ),
+        status(
+            RFC,
+            unwanted("POST", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\nA: b\r\n\r\n"),
+            &[405],
+        ),
+        status(RFC, unwanted("POST", "Connection: close\r\nContent-Length: 3\r\n", "abc"), &[405]).last(),
         // the client may not send what it asked about
-        status("RFC 9110 section 10.1.1", unwanted("POST", "Expect: 100-continue\r\nContent-Length: 3\r\n", ""), &[405]).closing(),
+        status(
+            "RFC 9110 section 10.1.1",
+            unwanted("POST", "Expect: 100-continue\r\nContent-Length: 3\r\n", ""),
+            &[405],
+        )
+        .closing(),
     ]
 }
 
@@ -600,9 +819,13 @@ fn answers_without_content() -> Vec<Case> {
         status("RFC 9110 section 9.3.2", line("HEAD /status?code=404 HTTP/1.1"), &[404]),
         status("RFC 9110 section 15.5.5", line("GET /status?code=404 HTTP/1.1"), &[404]),
         status("RFC 9110 section 15.6.4", line("GET /status?code=503 HTTP/1.1"), &[503]),
-        status("RFC 9110 section 15.3.5", line("GET /status?code=204 HTTP/1.0"), &[204]).closing(),
-        status("RFC 9112 section 9.3", "GET /status?code=204 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &[204]),
-        status("RFC 9110 section 9.3.2", line("HEAD / HTTP/1.0"), &[200]).closing(),
+        status("RFC 9110 section 15.3.5", line("GET /status?code=204 HTTP/1.0"), &[204]).last(),
+        status(
+            "RFC 9112 section 9.3",
+            "GET /status?code=204 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            &[204],
+        ),
+        status("RFC 9110 section 9.3.2", line("HEAD / HTTP/1.0"), &[200]).last(),
     ]
 }
 
@@ -615,11 +838,25 @@ fn streams() -> Vec<Case> {
         // an empty piece must not become the last chunk
         gives("RFC 9112 section 7.1", line("GET /stream?n=3&size=0 HTTP/1.1"), ""),
         gives("RFC 9112 section 7.1", line("GET /stream?n=2&size=1 HTTP/1.7"), "ab"),
-        gives("RFC 9112 section 9.3", "GET /stream?n=2&size=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "ab").closing(),
-        gives("RFC 9112 section 6.3", line("GET /stream?n=3&size=2 HTTP/1.0"), "aabbcc").closing(),
-        gives("RFC 9112 section 6.3", "GET /stream?n=2&size=1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "ab").closing(),
+        gives(
+            "RFC 9112 section 9.3",
+            "GET /stream?n=2&size=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            "ab",
+        )
+        .last(),
+        gives("RFC 9112 section 6.3", line("GET /stream?n=3&size=2 HTTP/1.0"), "aabbcc").last(),
+        gives(
+            "RFC 9112 section 6.3",
+            "GET /stream?n=2&size=1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "ab",
+        )
+        .closing(),
         status("RFC 9110 section 9.3.2", line("HEAD /stream?n=3&size=2 HTTP/1.1"), &[200]),
-        gives("RFC 9112 section 7.1", "POST /stream?n=2&size=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "ab"),
+        gives(
+            "RFC 9112 section 7.1",
+            "POST /stream?n=2&size=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+            "ab",
+        ),
     ]
 }
 
@@ -652,8 +889,14 @@ fn limits() -> Vec<Case> {
 /// Fields of features that are not there change nothing.
 fn fields_of_others() -> Vec<Case> {
     let fields = [
-        ("RFC 9110 section 7.8", "Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"),
-        ("RFC 6455 section 4.1", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
+        (
+            "RFC 9110 section 7.8",
+            "Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        ),
+        (
+            "RFC 6455 section 4.1",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        ),
         ("RFC 9110 section 14.2", "Range: bytes=0-0\r\n"),
         ("RFC 9110 section 13.1.3", "If-Modified-Since: nonsense\r\nIf-None-Match: *\r\n"),
         ("RFC 9110 section 6.6.2", "Trailer: A\r\n"),
@@ -700,6 +943,10 @@ fn case(rfc: &'static str, input: impl AsRef<[u8]>, expect: Expect) -> Case {
 impl Case {
     fn closing(self) -> Case {
         Case { then: Then::Close, ..self }
+    }
+
+    fn last(self) -> Case {
+        Case { then: Then::Leave, ..self }
     }
 
     fn continuing(self) -> Case {

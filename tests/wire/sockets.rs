@@ -12,6 +12,8 @@ const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 /// Number of an attribute that holds a `struct tcp_info`.
 const INET_DIAG_INFO: u16 = 2;
+/// A state in `struct inet_diag_msg`.
+const TCP_LISTEN: u8 = 10;
 /// Octets of `struct nlmsghdr`, and of it with a `struct inet_diag_msg` behind it.
 const HEADER: usize = 16;
 const ATTRIBUTES: usize = HEADER + 72;
@@ -34,7 +36,8 @@ impl Sockets {
     /// `None` where the kernel was built without it.
     pub fn open() -> Option<Sockets> {
         let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag).ok()?;
+        let socket =
+            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag).ok()?;
         let sockets = Sockets(socket);
         let listener = TcpListener::bind("127.0.0.1:0").ok()?;
         let client = TcpStream::connect(listener.local_addr().ok()?).ok()?;
@@ -53,9 +56,8 @@ impl Sockets {
 
     /// Whether the server has read this many octets of this connection, or has closed it.
     pub fn has_read(&self, octets: u64, server: SocketAddr, client: SocketAddr) -> bool {
-        self.end(server, client).is_none_or(|end| {
-            end.received.is_none_or(|received| received >= octets && end.unread == 0)
-        })
+        self.end(server, client)
+            .is_none_or(|end| end.received.is_none_or(|received| received >= octets && end.unread == 0))
     }
 }
 
@@ -89,6 +91,10 @@ fn read(answer: &[u8]) -> Option<End> {
     if u16_at(4) == NLMSG_ERROR {
         let error = u32_at(HEADER) as i32;
         assert_eq!(-error, libc::ENOENT, "the kernel refuses the question");
+        return None;
+    }
+    if answer[HEADER + 1] == TCP_LISTEN {
+        // there is no connection, but somebody who would take one
         return None;
     }
     let mut received = None;

@@ -159,13 +159,16 @@ fn target_is_served(target: &str, method: Method) -> bool {
         && (target.starts_with('/') || is_absolute(target) || (target == "*" && method == Method::Options))
 }
 
-/// A scheme (RFC 3986 section 3.1) and a host that is not empty (RFC 9110 section 4.2.1).
+/// A scheme (RFC 3986 section 3.1) and a host that is not empty (RFC 9110 section 4.2.1), without the userinfo that
+/// would only deceive (section 4.2.4).
 fn is_absolute(target: &str) -> bool {
     target.split_once("://").is_some_and(|(scheme, rest)| {
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c))
-            && !rest.is_empty()
-            && !rest.starts_with(['/', '?', ':'])
+            && !authority.is_empty()
+            && !authority.starts_with(':')
+            && is_host(authority.as_bytes())
     })
 }
 
@@ -460,6 +463,9 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a%2\r\n\r\n", "400"),
             // RFC 9112 section 3.2.2: absolute-form
             ("GET http:///b HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+            ("GET http://a:b/ HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+            ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+            ("GET http://:80/ HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
             ("GET 1http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
             // RFC 9110 section 8.6 and RFC 9112 section 6
             ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", "GET / Persist 46 Length(5)"),

@@ -101,6 +101,17 @@ impl<'a> Request<'a> {
         self.peer
     }
 
+    /// For tests of those who answer requests.
+    #[cfg(test)]
+    pub(crate) fn example(
+        method: Method,
+        target: &'a str,
+        fields: &'a [httparse::Header<'a>],
+    ) -> Request<'a> {
+        let headers = Headers(fields);
+        Request { method, target, version: Version::Http11, headers, body: &NO_CONTENT, peer: None }
+    }
+
     /// RFC 9112 section 3.2.2: a server MUST accept the absolute-form.
     fn origin_form(&self) -> &'a str {
         let target = self.target;

@@ -409,6 +409,32 @@ impl fmt::Debug for Rest {
     }
 }
 
+/// For tests of those who make answers.
+#[cfg(test)]
+impl Response {
+    /// The first field of this name, as far as it is known before the answer is written.
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
+        let prepared =
+            std::str::from_utf8(&self.prepared).unwrap().split("\r\n").filter(|line| !line.is_empty());
+        let mut fields: Vec<(&str, &[u8])> = prepared
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(n, value)| (n, value.as_bytes()))
+            .collect();
+        fields.extend(self.headers.iter().map(|(n, value)| (n.as_ref(), value.as_ref())));
+        fields.push(("Content-Type", self.content_type.as_bytes()));
+        let found = fields.iter().find(|(n, value)| n.eq_ignore_ascii_case(name) && !value.is_empty())?;
+        Some(String::from_utf8(found.1.to_vec()).unwrap())
+    }
+
+    /// What of which file is its content.
+    pub(crate) fn file_range(&self) -> Option<&FileRange> {
+        match &self.body {
+            Body::File(range) => Some(range),
+            Body::Bytes(_) | Body::Stream(_) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,16 +3,16 @@
 //!
 //! Neighbours: `files` maps what it opens, `http::response` carries it, `ring` sends from the addresses.
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
-use nix::sys::uio::pread;
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -25,9 +25,6 @@ pub const PIECE_OCTETS: u64 = 256 * 1024;
 /// How long a piece that was brought into memory is taken to be there still. Its pages are mapped, so the kernel
 /// drops them last; where it does, one send waits for the disk.
 const WARM_MS: u64 = 10_000;
-
-/// Larger pages exist; 64 KiB is the largest that Linux is built with, and a multiple of all others.
-const PAGE_OCTETS: u64 = 64 * 1024;
 
 /// An open regular file, mapped whole for reading. Shared by everybody who downloads it.
 #[derive(Debug)]
@@ -64,15 +61,14 @@ impl MappedFile {
     pub fn new(file: OwnedFd) -> io::Result<MappedFile> {
         let octets = fstat(&file)?.st_size;
         let octets = usize::try_from(octets).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let mapping = match NonZeroUsize::new(octets) {
-            None => Mapping(None),
+        let mapping = Mapping(match NonZeroUsize::new(octets) {
+            None => None,
+            // SAFETY: a new mapping, shared and read-only, at an address of the kernel's choice: it overlaps nothing
+            // of ours.
             Some(len) => {
-                // SAFETY: a new mapping, shared and read-only, at an address of the kernel's choice: it overlaps nothing
-                // of ours.
-                let start = unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0) }?;
-                Mapping(Some((start, len)))
+                Some(unsafe { (mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0)?, len) })
             }
-        };
+        });
         let pieces = (octets as u64).div_ceil(PIECE_OCTETS) as usize;
         Ok(MappedFile { file, mapping, warm: (0..pieces).map(|_| AtomicU32::new(0)).collect() })
     }
@@ -106,26 +102,6 @@ impl MappedFile {
         fstat(&self.file).is_ok_and(|status| status.st_size as u64 >= self.len())
     }
 
-    /// Reads a range of it, as far as it is there: unlike a mapping this never shows zeros where the file has been
-    /// truncated.
-    ///
-    /// # Errors
-    /// Those of pread(2).
-    pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
-        let mut octets = vec![0; (range.end - range.start) as usize];
-        let mut filled = 0;
-        while filled < octets.len() {
-            match pread(&self.file, &mut octets[filled..], (range.start as usize + filled) as libc::off_t) {
-                Ok(0) => break,
-                Ok(some) => filled += some,
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        octets.truncate(filled);
-        Ok(octets)
-    }
-
     /// The first piece of a range that is not empty and lies within the file. Pieces end where the file's pieces do,
     /// whatever range is asked for.
     pub fn piece(self: &Arc<Self>, range: &Range<u64>) -> MappedPiece {
@@ -135,6 +111,19 @@ impl MappedFile {
     }
 }
 
+/// Reads what is in the page cache and waits for no disk (preadv2(2) with RWF_NOWAIT): perhaps less than asked for, and
+/// `WouldBlock` if nothing is there. 0 at the file's end.
+///
+/// # Errors
+/// Those of preadv2(2); EOPNOTSUPP from file systems that cannot tell.
+pub(crate) fn read_cached(file: BorrowedFd<'_>, into: &mut [u8], at: u64) -> io::Result<usize> {
+    let at = i64::try_from(at).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let vector = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: the kernel writes into `into` alone, which is ours for the length of the call.
+    let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const vector, 1, at, libc::RWF_NOWAIT) };
+    Ok(Errno::result(read)? as usize)
+}
+
 impl MappedPiece {
     /// Where it lies. For the kernel's eyes only.
     pub fn address(&self) -> *const u8 {
@@ -142,31 +131,14 @@ impl MappedPiece {
         start.as_ptr().cast::<u8>().wrapping_add(self.start as usize)
     }
 
-    /// Where it begins in its file.
-    pub fn start(&self) -> u64 {
-        self.start
-    }
-
     /// Octets in it.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Nothing is left of it.
+    /// Never.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Leaves out its first octets.
-    pub fn advance(&mut self, octets: u32) {
-        self.start += u64::from(octets);
-        self.len -= octets;
-    }
-
-    /// The whole pages that it touches: what madvise(2) wants.
-    pub fn pages(&self) -> (*const u8, u32) {
-        let before = (self.start % PAGE_OCTETS) as u32;
-        (self.address().wrapping_sub(before as usize), self.len + before)
     }
 
     /// Of which file.
@@ -203,6 +175,8 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
 
     fn mapped(octets: u64) -> (Arc<MappedFile>, File) {
         let file = tempfile::tempfile().unwrap();
@@ -251,5 +225,21 @@ mod tests {
     fn an_empty_file_is_mapped_to_nothing() {
         let (file, _) = mapped(0);
         assert!(file.is_empty() && file.is_intact());
+    }
+
+    #[test]
+    fn what_is_in_memory_is_read_without_waiting() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"0123456789", 0).unwrap();
+        let mut into = [0; 4];
+        let read = |into: &mut [u8], at| read_cached(file.as_fd(), into, at);
+        match read(&mut into, 3) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                println!("skipped: this file system cannot tell what is in memory");
+            }
+            outcome => assert_eq!((outcome.unwrap(), &into), (4, b"3456")),
+        }
+        assert!(read(&mut into, u64::MAX).is_err());
+        assert!(matches!(read(&mut into, 10), Ok(0) | Err(_)));
     }
 }

@@ -4,8 +4,9 @@
 
 use super::signal;
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Gid, Pid, Uid};
+use nix::unistd::{Gid, Pid, Uid, getppid};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -25,6 +26,21 @@ pub(crate) fn set_name(name: &str) {
 /// The parent's process ID.
 pub(crate) fn parent() -> i32 {
     nix::unistd::getppid().as_raw()
+}
+
+/// Lets this thread run on every core that the parent may use: a thread starts on the one core that its worker was
+/// pinned to.
+pub(crate) fn unpin_thread() {
+    let this_thread = Pid::from_raw(0);
+    // 0 is a parent that cannot be seen from here (in another PID namespace), and would mean this thread
+    let parents = Some(getppid()).filter(|pid| pid.as_raw() != 0).and_then(|pid| sched_getaffinity(pid).ok());
+    if parents.is_some_and(|cores| sched_setaffinity(this_thread, &cores).is_ok()) {
+        return;
+    }
+    let mut all = CpuSet::new();
+    (0..CpuSet::count()).for_each(|core| all.set(core).expect("below the count"));
+    // the kernel takes those that there are; if it refuses, the thread stays where it is and works all the same
+    let _ = sched_setaffinity(this_thread, &all);
 }
 
 /// Has the kernel send SIGTERM to this process when the thread that started it ends.
@@ -214,4 +230,29 @@ fn arguments_area() -> Option<(usize, usize)> {
 pub(crate) fn do_not_inherit(number: RawFd) {
     // SAFETY: F_SETFD takes numbers; on a descriptor that is not open it fails.
     unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_unpinned_to_the_parents_cores() {
+        let this_thread = Pid::from_raw(0);
+        let (pinned, unpinned) = std::thread::spawn(move || {
+            let allowed = sched_getaffinity(this_thread).unwrap();
+            let first = (0..CpuSet::count()).find(|core| allowed.is_set(*core).unwrap()).unwrap();
+            let mut one = CpuSet::new();
+            one.set(first).unwrap();
+            sched_setaffinity(this_thread, &one).unwrap();
+            let pinned = sched_getaffinity(this_thread).unwrap();
+            unpin_thread();
+            (pinned, sched_getaffinity(this_thread).unwrap())
+        })
+        .join()
+        .unwrap();
+        let count = |cores: &CpuSet| (0..CpuSet::count()).filter(|core| cores.is_set(*core).unwrap()).count();
+        assert_eq!(count(&pinned), 1);
+        assert_eq!(unpinned, sched_getaffinity(getppid()).unwrap());
+    }
 }

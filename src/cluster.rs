@@ -5,10 +5,11 @@
 use crate::config::{Config, Listen, Options, options};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::handler::{Handler, Worker};
+use crate::handler::Handler;
 use crate::ipc::node;
 use crate::sys::process;
-use crate::{cli, master, worker};
+use crate::worker::{self, Worker};
+use crate::{cli, master};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, OnceLock};
 

@@ -181,28 +181,3 @@ impl From<Status> for Reply {
         Reply::Now(status.into())
     }
 }
-
-/// What a factory is told about the worker it makes a handler for.
-#[derive(Debug, Clone)]
-pub struct Worker {
-    pub(crate) id: u32,
-    pub(crate) slot: usize,
-    pub(crate) core: Option<usize>,
-}
-
-impl Worker {
-    /// Identifies this worker process; a replacement has another one (Node's `worker.id`).
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// Its place in the pool, `0..workers`; a replacement takes its predecessor's.
-    pub fn slot(&self) -> usize {
-        self.slot
-    }
-
-    /// The core it is pinned to.
-    pub fn core(&self) -> Option<usize> {
-        self.core
-    }
-}

@@ -13,7 +13,7 @@
 //!
 //! The map, from the bottom up; a module imports only from those above it in this list:
 //! `error`, `event`, `sys` (system calls), `http` (no I/O in it), `ring` (io_uring), `config`, `ipc` (Node's channel),
-//! `files`, `handler`, `worker`, `master`, `cluster`. ARCHITECTURE.md in the repository has the picture.
+//! `handler`, `files`, `worker`, `master`, `cluster`. ARCHITECTURE.md in the repository has the picture.
 
 mod cli;
 mod cluster;
@@ -33,9 +33,11 @@ mod worker;
 pub use cluster::{Cluster, Role};
 pub use error::{Error, Result, RingRefusal};
 pub use event::{Cause, Event, ExitStatus, Roll, WorkerId, WorkerRef};
-pub use handler::{Handler, Later, Promise, Reply, Worker};
+pub use files::Files;
+pub use handler::{Handler, Later, Promise, Reply};
 pub use http::{Admission, Request, Response, Status};
 pub use sys::file::MappedFile;
+pub use worker::Worker;
 
 /// The README's program must compile too.
 #[cfg(doctest)]

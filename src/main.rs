@@ -6,7 +6,13 @@ use uringd::http::Method;
 use uringd::{Admission, Cluster, Handler, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
-    match Cluster::from_args().run(|_| Hello::new()) {
+    let outcome = Cluster::from_args().run(|mut worker| -> Box<dyn Handler> {
+        match worker.files() {
+            Some(files) => Box::new(files),
+            None => Box::new(Hello::new()),
+        }
+    });
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }

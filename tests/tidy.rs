@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// A file imports only from floors above its own in this list.
 const FLOORS: [&str; 16] = [
-    "error", "event", "sys", "http", "ring", "config", "log", "ipc", "files", "handler", "worker", "master",
+    "error", "event", "sys", "http", "ring", "config", "log", "ipc", "handler", "files", "worker", "master",
     "cli", "cluster", "lib", "main",
 ];
 

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
+use nix::sys::uio::pread;
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
@@ -25,6 +26,9 @@ pub const PIECE_OCTETS: u64 = 256 * 1024;
 /// How long a piece that was brought into memory is taken to be there still. Its pages are mapped, so the kernel
 /// drops them last; where it does, one send waits for the disk.
 const WARM_MS: u64 = 10_000;
+
+/// Larger pages exist; 64 KiB is the largest that Linux is built with, and a multiple of all others.
+const PAGE_OCTETS: u64 = 64 * 1024;
 
 /// An open regular file, mapped whole for reading. Shared by everybody who downloads it.
 #[derive(Debug)]
@@ -61,14 +65,15 @@ impl MappedFile {
     pub fn new(file: OwnedFd) -> io::Result<MappedFile> {
         let octets = fstat(&file)?.st_size;
         let octets = usize::try_from(octets).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let mapping = Mapping(match NonZeroUsize::new(octets) {
-            None => None,
-            // SAFETY: a new mapping, shared and read-only, at an address of the kernel's choice: it overlaps nothing
-            // of ours.
+        let mapping = match NonZeroUsize::new(octets) {
+            None => Mapping(None),
             Some(len) => {
-                Some(unsafe { (mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0)?, len) })
+                // SAFETY: a new mapping, shared and read-only, at an address of the kernel's choice: it overlaps nothing
+                // of ours.
+                let start = unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0) }?;
+                Mapping(Some((start, len)))
             }
-        });
+        };
         let pieces = (octets as u64).div_ceil(PIECE_OCTETS) as usize;
         Ok(MappedFile { file, mapping, warm: (0..pieces).map(|_| AtomicU32::new(0)).collect() })
     }
@@ -102,6 +107,26 @@ impl MappedFile {
         fstat(&self.file).is_ok_and(|status| status.st_size as u64 >= self.len())
     }
 
+    /// Reads a range of it, as far as it is there: unlike a mapping this never shows zeros where the file has been
+    /// truncated.
+    ///
+    /// # Errors
+    /// Those of pread(2).
+    pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut octets = vec![0; (range.end - range.start) as usize];
+        let mut filled = 0;
+        while filled < octets.len() {
+            match pread(&self.file, &mut octets[filled..], (range.start as usize + filled) as libc::off_t) {
+                Ok(0) => break,
+                Ok(some) => filled += some,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        octets.truncate(filled);
+        Ok(octets)
+    }
+
     /// The first piece of a range that is not empty and lies within the file. Pieces end where the file's pieces do,
     /// whatever range is asked for.
     pub fn piece(self: &Arc<Self>, range: &Range<u64>) -> MappedPiece {
@@ -131,14 +156,31 @@ impl MappedPiece {
         start.as_ptr().cast::<u8>().wrapping_add(self.start as usize)
     }
 
+    /// Where it begins in its file.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
     /// Octets in it.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Never.
+    /// Nothing is left of it.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Leaves out its first octets.
+    pub fn advance(&mut self, octets: u32) {
+        self.start += u64::from(octets);
+        self.len -= octets;
+    }
+
+    /// The whole pages that it touches: what madvise(2) wants.
+    pub fn pages(&self) -> (*const u8, u32) {
+        let before = (self.start % PAGE_OCTETS) as u32;
+        (self.address().wrapping_sub(before as usize), self.len + before)
     }
 
     /// Of which file.

@@ -10,16 +10,19 @@ mod connections;
 mod control;
 mod drain;
 mod event_loop;
+mod identity;
 mod listeners;
 mod queue;
 mod service;
 mod timers;
 
 pub(crate) use control::Master;
+pub use identity::Worker;
 
 use crate::config::WorkerSettings;
 use crate::error::{Error, Result};
-use crate::handler::{Handler, Mailbox, Worker};
+use crate::files::Files;
+use crate::handler::{Handler, Mailbox};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, Received};
 use crate::ring::{Ring, kernel_release};
@@ -75,9 +78,13 @@ fn serve<H: Handler>(
         // beyond the limit, one waits in the accept of each listener
         let slots = start.settings.max_connections + config::DESCRIPTOR_RESERVE as u32;
         ring.register_slots(slots).map_err(Error::Ring)?;
-        Ok((wake, slots))
+        let files = start.settings.files.as_ref().map(|settings| {
+            let doing = || format!("serve the files below {}", settings.root.display());
+            Files::with_settings(settings).map_err(|error| Error::io(doing(), error))
+        });
+        Ok((wake, slots, files.transpose()?))
     });
-    let (wake, slots) = match settled {
+    let (wake, slots, files) = match settled {
         Ok(settled) => settled,
         Err(error) => {
             say(
@@ -92,7 +99,7 @@ fn serve<H: Handler>(
     };
     let mailbox = Mailbox::open().map_err(|e| Error::io("make an eventfd", e))?;
     service::install_hook();
-    let worker = Worker { id: start.id, slot: start.slot, core: start.core };
+    let worker = Worker { id: start.id, slot: start.slot, core: start.core, files };
     let Some(handler) = service::guard(|| "the factory".to_owned(), || make(worker)) else {
         let problem = "the program's factory panicked".to_owned();
         say(&mut channel, &ToMaster::Failed { problem: problem.clone() });

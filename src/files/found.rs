@@ -1,0 +1,240 @@
+//! A file that was found: its content in every coding that lies beside it, with the field lines of its answers put
+//! together. Immutable, and shared by the cache and by those who are downloading it.
+//!
+//! Neighbours: `open` reads, `plan` makes answers of it, `cache` keeps it, `loader` brings it from the disk.
+
+use super::open::{Content, Identity, MEMORY_OCTETS_MAX, Miss, Mode, Tree, map, read};
+use crate::http::accept_encoding::{Coding, Codings};
+use crate::http::conditional::Validators;
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// The codings that a file may be at hand in, with what its name then ends in.
+const CODINGS: [(Coding, &str); 4] =
+    [(Coding::Identity, ""), (Coding::Brotli, ".br"), (Coding::Zstd, ".zst"), (Coding::Gzip, ".gz")];
+
+/// A file that changes under the reader is read again that often.
+const READ_ATTEMPTS: usize = 4;
+
+/// RFC 9110 section 12.5.5.
+const VARY: &str = "\r\nVary: Accept-Encoding";
+
+/// See the module's comment.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// By coding; the first is always there.
+    variants: [Option<Variant>; CODINGS.len()],
+    codings: Codings,
+    /// What was seen: the file and what lies beside it, readable or not.
+    seen: [Option<Identity>; CODINGS.len()],
+    /// A change after this look is seen by the next one.
+    settled: bool,
+}
+
+/// The file in one coding.
+#[derive(Debug)]
+pub(super) struct Variant {
+    entity_tag: String,
+    modified_secs: u64,
+    /// The media type of the file, whatever its coding.
+    pub content_type: Cow<'static, str>,
+    /// Field lines of a 200, each with its CRLF in front.
+    pub fields: Bytes,
+    /// Those of a 304.
+    pub fields_unmodified: Bytes,
+    /// The octets.
+    pub content: Content,
+}
+
+impl Found {
+    /// Looks a path up and reads all that is there, until nothing changed meanwhile. A file that never rests (a log, most
+    /// likely) is taken as it was read last.
+    pub fn load(tree: &Tree, path: &[u8], mode: Mode) -> Result<Found, Miss> {
+        let attempts = if mode == Mode::Blocking { READ_ATTEMPTS } else { 1 };
+        let mut last = None;
+        for _ in 0..attempts {
+            let mut reader = Reader { tree, path, mode, room: tree.memory_octets, steady: true };
+            let read = reader.read()?;
+            match reader.steady {
+                true if read.is_some() => return read.ok_or(Miss::Busy),
+                _ => last = read.or(last),
+            }
+        }
+        match mode {
+            Mode::Cached => Err(Miss::WouldBlock),
+            Mode::Blocking => last.ok_or(Miss::Busy),
+        }
+    }
+
+    /// Everything is still as it was when this was read.
+    pub fn is_current(&self, tree: &Tree, path: &[u8], mode: Mode) -> Result<bool, Miss> {
+        Ok(self.settled && see(tree, path, mode)? == self.seen)
+    }
+
+    /// The codings that it is at hand in.
+    pub fn codings(&self) -> Codings {
+        self.codings
+    }
+
+    /// It in one of its codings.
+    pub fn variant(&self, coding: Coding) -> &Variant {
+        let place = CODINGS.iter().position(|(other, _)| *other == coding);
+        place.and_then(|place| self.variants[place].as_ref()).expect("one of `codings`")
+    }
+
+    /// Octets of memory that its content takes.
+    pub fn memory_octets(&self) -> u64 {
+        self.contents()
+            .map(|content| if let Content::Memory(bytes) = content { bytes.len() } else { 0 } as u64)
+            .sum()
+    }
+
+    /// Descriptors that it holds.
+    pub fn descriptors(&self) -> usize {
+        self.contents().filter(|content| matches!(content, Content::Mapped(_))).count()
+    }
+
+    fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.variants.iter().flatten().map(|variant| &variant.content)
+    }
+}
+
+/// The file and what lies beside it.
+fn see(tree: &Tree, path: &[u8], mode: Mode) -> Result<[Option<Identity>; CODINGS.len()], Miss> {
+    let mut seen = [None; CODINGS.len()];
+    seen[0] = Some(tree.identify(path, mode)?);
+    for (place, (_, suffix)) in CODINGS.into_iter().enumerate().skip(1) {
+        seen[place] = match tree.identify(&join(path, suffix), mode) {
+            Ok(identity) => Some(identity),
+            Err(miss @ (Miss::WouldBlock | Miss::Busy)) => return Err(miss),
+            Err(_) => None,
+        };
+    }
+    Ok(seen)
+}
+
+fn join(path: &[u8], suffix: &str) -> Vec<u8> {
+    [path, suffix.as_bytes()].concat()
+}
+
+/// One reading of a file and of what lies beside it.
+struct Reader<'a> {
+    tree: &'a Tree,
+    path: &'a [u8],
+    mode: Mode,
+    /// Octets of memory left for contents.
+    room: u64,
+    /// Nothing has changed since it was looked at.
+    steady: bool,
+}
+
+impl Reader<'_> {
+    /// `None` if the file became shorter while it was read.
+    fn read(&mut self) -> Result<Option<Found>, Miss> {
+        let now = SystemTime::now();
+        let seen = see(self.tree, self.path, self.mode)?;
+        let mut contents = [const { None }; CODINGS.len()];
+        for (place, (_, suffix)) in CODINGS.into_iter().enumerate() {
+            let Some(identity) = seen[place] else { continue };
+            contents[place] = match self.read_variant(suffix, identity) {
+                // what lies beside it is no reason not to send it
+                Err(Miss::Missing | Miss::Directory | Miss::Forbidden | Miss::Broken) if place > 0 => None,
+                outcome => outcome?,
+            };
+        }
+        if contents[0].is_none() {
+            return Ok(None);
+        }
+        let vary = contents.iter().skip(1).any(Option::is_some);
+        let mut variants = [const { None }; CODINGS.len()];
+        let mut codings = Codings::IDENTITY;
+        for (place, (identity, content)) in
+            contents.into_iter().enumerate().filter_map(|(at, it)| Some((at, it?)))
+        {
+            let coding = CODINGS[place].0;
+            codings = codings.with(coding);
+            let lines =
+                Lines { path: self.path, coding, vary, cache_control: self.tree.cache_control.as_deref() };
+            variants[place] = Some(Variant::new(&lines, &identity, now, content));
+        }
+        let settled = self.steady && seen.iter().flatten().all(|identity| identity.is_settled(now));
+        Ok(Some(Found { variants, codings, seen, settled }))
+    }
+
+    fn read_variant(&mut self, suffix: &str, seen: Identity) -> Result<Option<(Identity, Content)>, Miss> {
+        let path = join(self.path, suffix);
+        let (file, identity) = self.tree.open_file(&path, self.mode)?;
+        self.steady &= identity == seen;
+        let content = if identity.octets() <= self.room.min(MEMORY_OCTETS_MAX) {
+            let content = read(&file, &identity, &path, self.mode)?;
+            self.steady &= content.is_some() && Identity::of_open(&file) == Some(identity);
+            content.map(Content::Memory)
+        } else {
+            let content = map(file, &identity, &path, self.mode)?;
+            self.steady &= content.is_some();
+            content.map(Content::Mapped)
+        };
+        if let Some(Content::Memory(bytes)) = &content {
+            self.room -= bytes.len() as u64;
+        }
+        Ok(content.map(|content| (identity, content)))
+    }
+}
+
+/// What the field lines are put together from, beside the file itself.
+struct Lines<'a> {
+    path: &'a [u8],
+    coding: Coding,
+    vary: bool,
+    cache_control: Option<&'a str>,
+}
+
+impl Variant {
+    fn new(lines: &Lines<'_>, identity: &Identity, now: SystemTime, content: Content) -> Variant {
+        let (entity_tag, modified_secs) = (identity.entity_tag(), identity.modified_secs(now));
+        let modified = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(modified_secs));
+        let content_type = content_type(lines.path);
+        // RFC 9110 section 15.4.5: what a 304 must say too, and Last-Modified for those who ask by date
+        let mut unmodified = format!("\r\nLast-Modified: {modified}\r\nETag: {entity_tag}");
+        if let Some(value) = lines.cache_control {
+            unmodified += &format!("\r\nCache-Control: {value}");
+        }
+        if lines.vary {
+            unmodified += VARY;
+        }
+        let mut fields = format!("\r\nContent-Type: {content_type}");
+        if lines.coding != Coding::Identity {
+            fields += &format!("\r\nContent-Encoding: {}", lines.coding.as_str());
+        }
+        fields += "\r\nAccept-Ranges: bytes";
+        fields += &unmodified;
+        Variant {
+            entity_tag,
+            modified_secs,
+            content_type,
+            fields: fields.into(),
+            fields_unmodified: unmodified.into(),
+            content,
+        }
+    }
+
+    /// What conditions are held against.
+    pub fn validators(&self) -> Validators<'_> {
+        Validators { etag: self.entity_tag.as_bytes(), modified_secs: self.modified_secs }
+    }
+}
+
+/// By the name's ending. Text is taken to be UTF-8, as nearly all of it is; JSON is by definition.
+fn content_type(path: &[u8]) -> Cow<'static, str> {
+    let guessed = mime_guess::from_path(Path::new(OsStr::from_bytes(path))).first_raw();
+    match guessed.unwrap_or("application/octet-stream") {
+        // RFC 9239 section 6: the other names for it are obsolete
+        "application/javascript" | "text/javascript" => Cow::Borrowed("text/javascript; charset=utf-8"),
+        text if text.starts_with("text/") => Cow::Owned(format!("{text}; charset=utf-8")),
+        other => Cow::Borrowed(other),
+    }
+}

@@ -6,16 +6,23 @@
 use super::open::{Content, Identity, MEMORY_OCTETS_MAX, Miss, Mode, Tree, map, read};
 use crate::http::accept_encoding::{Coding, Codings};
 use crate::http::conditional::Validators;
+use crate::http::{COPIED_BODY_OCTETS_MAX, Standing};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The codings that a file may be at hand in, with what its name then ends in.
 const CODINGS: [(Coding, &str); 4] =
     [(Coding::Identity, ""), (Coding::Brotli, ".br"), (Coding::Zstd, ".zst"), (Coding::Gzip, ".gz")];
+
+/// Contents of these lengths are kept in a whole answer as well: shorter ones are copied behind their heads anyhow, and
+/// next to sending a longer one the copy is no matter.
+const STANDING: Range<u64> = COPIED_BODY_OCTETS_MAX as u64 + 1..32 * 1024 + 1;
 
 /// A file that changes under the reader is read again that often.
 const READ_ATTEMPTS: usize = 4;
@@ -48,6 +55,8 @@ pub(super) struct Variant {
     pub fields_unmodified: Bytes,
     /// The octets.
     pub content: Content,
+    /// The 200, ready to be sent, where that is worth its memory.
+    pub standing: Option<Arc<Standing>>,
 }
 
 impl Found {
@@ -88,9 +97,11 @@ impl Found {
 
     /// Octets of memory that its content takes.
     pub fn memory_octets(&self) -> u64 {
-        self.contents()
-            .map(|content| if let Content::Memory(bytes) = content { bytes.len() } else { 0 } as u64)
-            .sum()
+        let octets = |content: &Content| match content {
+            Content::Memory(bytes) => memory_octets(bytes.len() as u64),
+            Content::Mapped(_) => 0,
+        };
+        self.contents().map(octets).sum()
     }
 
     /// Descriptors that it holds.
@@ -169,7 +180,8 @@ impl Reader<'_> {
         let path = join(self.path, suffix);
         let (file, identity) = self.tree.open_file(&path, self.mode)?;
         self.steady &= identity == seen;
-        let content = if identity.octets() <= self.room.min(MEMORY_OCTETS_MAX) {
+        let fits = identity.octets() <= MEMORY_OCTETS_MAX && memory_octets(identity.octets()) <= self.room;
+        let content = if fits {
             let content = read(&file, &identity, &path, self.mode)?;
             self.steady &= content.is_some() && Identity::of_open(&file) == Some(identity);
             content.map(Content::Memory)
@@ -179,10 +191,15 @@ impl Reader<'_> {
             content.map(Content::Mapped)
         };
         if let Some(Content::Memory(bytes)) = &content {
-            self.room -= bytes.len() as u64;
+            self.room = self.room.saturating_sub(memory_octets(bytes.len() as u64));
         }
         Ok(content.map(|content| (identity, content)))
     }
+}
+
+/// What a content of this length takes.
+fn memory_octets(content: u64) -> u64 {
+    if STANDING.contains(&content) { 2 * content } else { content }
 }
 
 /// What the field lines are put together from, beside the file itself.
@@ -212,13 +229,21 @@ impl Variant {
         }
         fields += "\r\nAccept-Ranges: bytes";
         fields += &unmodified;
+        let fields = Bytes::from(fields);
+        let standing = match &content {
+            Content::Memory(bytes) if STANDING.contains(&(bytes.len() as u64)) => {
+                Some(Arc::new(Standing::new(fields.clone(), bytes.clone())))
+            }
+            Content::Memory(_) | Content::Mapped(_) => None,
+        };
         Variant {
             entity_tag,
             modified_secs,
             content_type,
-            fields: fields.into(),
+            fields,
             fields_unmodified: unmodified.into(),
             content,
+            standing,
         }
     }
 

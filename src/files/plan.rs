@@ -85,6 +85,9 @@ fn wanted(question: &Question<'_>, variant: &Variant) -> Ranged {
 
 #[inline]
 fn whole(variant: &Variant) -> Response {
+    if let Some(standing) = &variant.standing {
+        return Response::standing(standing.clone());
+    }
     prepared(Status::OK, variant.fields.clone(), &variant.content, 0..variant.content.len())
 }
 

@@ -14,6 +14,7 @@ const DATE_LEN: usize = 29;
 pub struct Date {
     lines: [u8; SERVER.len() + NAME.len() + DATE_LEN],
     start: usize,
+    second: u64,
 }
 
 impl Date {
@@ -28,7 +29,13 @@ impl Date {
         let start = if names_server { 0 } else { SERVER.len() };
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let into_second = Duration::from_nanos(u64::from(since_epoch.subsec_nanos()));
-        (Date { lines, start }, Duration::from_secs(1) - into_second)
+        (Date { lines, start, second: since_epoch.as_secs() }, Duration::from_secs(1) - into_second)
+    }
+
+    /// Since the epoch.
+    #[inline]
+    pub(super) fn second(&self) -> u64 {
+        self.second
     }
 
     /// The field lines `Server` (if wanted) and `Date`, without the last line's end.

@@ -24,4 +24,5 @@ pub use date::Date;
 pub use exchange::{Admission, Answer, Conditions, DISCARDED_OCTETS_MAX, Exchange, Part, Progress, Service};
 pub use parse::{HEAD_OCTETS_MAX, REQUEST_LINE_OCTETS_MAX, Reject};
 pub use request::{Headers, Method, Request, Version};
+pub(crate) use response::{COPIED_BODY_OCTETS_MAX, Standing};
 pub use response::{FileRange, Pieces, Response, Rest, Status};

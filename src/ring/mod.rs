@@ -202,6 +202,9 @@ impl Ring {
         let bytes = self.outbox.current(span);
         let entry = match self.outbox.current_behind(span) {
             None => opcode::Send::new(Fixed(token.slot), bytes.as_ptr(), span.len).flags(FLAGS).build(),
+            Some(whole) if bytes.is_empty() => {
+                opcode::Send::new(Fixed(token.slot), whole.as_ptr(), whole.len() as u32).flags(FLAGS).build()
+            }
             Some(behind) => {
                 let parts = [(bytes.as_ptr(), bytes.len()), (behind.as_ptr(), behind.len())];
                 self.gathered.push(GatherHeader::new(parts));

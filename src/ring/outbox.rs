@@ -31,6 +31,12 @@ pub struct Outbox {
 }
 
 impl Span {
+    /// There is nothing in it.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.len == 0 && self.behind.is_none()
+    }
+
     /// Content follows: nothing can be appended.
     #[inline]
     pub fn is_complete(self) -> bool {

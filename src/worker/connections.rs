@@ -197,7 +197,7 @@ impl Connection {
 
     /// No answer is owed or on its way.
     pub fn is_idle(&self) -> bool {
-        self.state == State::Reading && self.span.len == 0 && !self.exchange.is_amid_content()
+        self.state == State::Reading && self.span.is_empty() && !self.exchange.is_amid_content()
     }
 
     /// What is received can be answered into this turn's output. One that is to be released answers nothing new, but

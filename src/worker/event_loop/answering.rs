@@ -43,8 +43,8 @@ impl<H: Handler> EventLoop<H> {
             }
             rest => return self.enqueue(slot, span, rest),
         };
-        let wrote = span.len > connection.span.len;
-        if wrote && connection.span.len == 0 {
+        let wrote = span.len > connection.span.len || span.is_complete();
+        if wrote && connection.span.is_empty() {
             self.dirty.push(slot);
         }
         connection.span = span;

@@ -194,7 +194,7 @@ impl<H: Handler> EventLoop<H> {
     pub(super) fn peer_ended(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         match connection.state {
-            State::Reading if connection.span.len == 0 => {
+            State::Reading if connection.span.is_empty() => {
                 connection.state = State::Flushing;
                 connection.next = Next::Close { linger: false };
                 self.ended.push(self.connections.token(slot));

@@ -47,7 +47,7 @@ const LINGER_MS: Millis = 2_000;
 const TURN_OUTPUT: u32 = 64 * 1024;
 /// Content up to this length goes out with the turn's submit and costs no completion; the sooner a longer one is cut
 /// into pieces, the sooner others are served.
-const TURN_CONTENT: usize = 256 * 1024;
+const TURN_CONTENT: usize = 264 * 1024;
 /// Unread octets beyond which a connection that cannot be answered yet is not received from.
 const UNREAD_PAUSE: usize = 32 * 1024;
 /// Unread octets beyond which it is closed: the receive was cancelled long before, so no client gets here that

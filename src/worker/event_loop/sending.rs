@@ -9,7 +9,7 @@ impl<H: Handler> EventLoop<H> {
         for slot in self.dirty.drain(..) {
             let token = self.connections.token(slot);
             let connection = self.connections.at(slot);
-            if connection.span.len > 0 {
+            if !connection.span.is_empty() {
                 self.sends.push((token, connection.span));
                 connection.sent = std::mem::take(&mut connection.span);
             }
@@ -36,7 +36,7 @@ impl<H: Handler> EventLoop<H> {
         let queue = connection.queue.get_or_insert_default();
         queue.push(rest);
         queue.push(behind.unwrap_or_default());
-        if written_since.len > 0 {
+        if !written_since.is_empty() {
             queue.push(Bytes::copy_from_slice(self.ring.outbox.current(written_since)));
             queue.push(self.ring.outbox.current_behind(written_since).cloned().unwrap_or_default());
         }

@@ -299,7 +299,7 @@ impl Exchange {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_head(
         &mut self,
         input: &[u8],
@@ -312,9 +312,7 @@ impl Exchange {
             Parsed::Head(head) => head,
             Parsed::Incomplete => return Step::Halt(0, Progress::Receive { part: Part::Head }),
             Parsed::LaterMinorVersion(place) => {
-                let mut rewritten = input.to_vec();
-                rewritten[place] = b'1';
-                return self.take_head(&rewritten, service, on, out);
+                return self.take_head_of_later_version(place, input, service, on, out);
             }
             Parsed::Reject(reject) => return Step::Halt(input.len(), self.reject(reject, on, out)),
         };
@@ -337,7 +335,23 @@ impl Exchange {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn take_head_of_later_version(
+        &mut self,
+        minor: usize,
+        input: &[u8],
+        service: &mut impl Service,
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let mut rewritten = input.to_vec();
+        rewritten[minor] = b'1';
+        self.take_head(&rewritten, service, on, out)
+    }
+
     /// A head that announces content has come.
+    #[inline(never)]
     fn begin_content(
         &mut self,
         head: &Head<'_>,

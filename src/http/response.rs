@@ -21,8 +21,8 @@ pub struct Status(u16);
 #[derive(Debug)]
 pub struct Response {
     status: Status,
-    /// Not written when empty.
-    content_type: Cow<'static, str>,
+    /// Not written when empty; one that is made at run time stands among the headers.
+    content_type: &'static str,
     headers: Vec<(Cow<'static, str>, Bytes)>,
     /// Field lines that were put together and checked before, each with its CRLF in front.
     prepared: Bytes,
@@ -116,6 +116,7 @@ macro_rules! statuses {
             pub const $name: Status = Status($code);)*
 
             /// The whole status line, so that it is one copy.
+            #[inline]
             fn line(self) -> &'static [u8] {
                 match self.0 {
                     $($code => concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n").as_bytes(),)*
@@ -187,13 +188,7 @@ impl Status {
 
 impl Response {
     fn new(status: Status, content_type: &'static str, body: Body) -> Response {
-        Response {
-            status,
-            content_type: Cow::Borrowed(content_type),
-            headers: Vec::new(),
-            prepared: Bytes::new(),
-            body,
-        }
+        Response { status, content_type, headers: Vec::new(), prepared: Bytes::new(), body }
     }
 
     /// `200 OK` with this text. A [`Bytes`] that is kept and cloned costs no allocation per request.
@@ -265,11 +260,20 @@ impl Response {
 
     /// The same with this media type, such as `text/html; charset=utf-8`.
     pub fn with_content_type(self, value: impl Into<Cow<'static, str>>) -> Response {
-        let value = value.into();
-        match is_field_value(value.as_bytes()) {
-            true => Response { content_type: value, ..self },
-            false => Response::unfit("Content-Type"),
+        match value.into() {
+            value if !is_field_value(value.as_bytes()) => Response::unfit("Content-Type"),
+            Cow::Borrowed(content_type) => Response { content_type, ..self.without_content_type() },
+            Cow::Owned(value) => {
+                let mut response = self.without_content_type();
+                response.headers.push((Cow::Borrowed("Content-Type"), value.into()));
+                response
+            }
         }
+    }
+
+    fn without_content_type(mut self) -> Response {
+        self.headers.retain(|(name, _)| name != "Content-Type");
+        Response { content_type: "", ..self }
     }
 
     /// The same with one more header field. `Content-Type` replaces what there was; fields that the server writes

@@ -1,7 +1,7 @@
 //! Any bytes a peer may write into a channel, whole and cut in two: the same frames or the same refusal, and every
 //! frame is classified without a panic.
 //!
-//! `cargo +nightly fuzz run channel`
+//! `cargo fuzz run channel --sanitizer none`
 
 #![no_main]
 

@@ -3,7 +3,7 @@
 //!
 //! The first two octets of the input say where to cut and how large the chunks of the second encoding are.
 //!
-//! `cargo +nightly fuzz run chunked`
+//! `cargo fuzz run chunked --sanitizer none`
 
 #![no_main]
 

@@ -3,7 +3,7 @@
 //!
 //! The input is text: the file's length in the first line, then `name: value` lines.
 //!
-//! `cargo +nightly fuzz run conditional`
+//! `cargo fuzz run conditional --sanitizer none`
 
 #![no_main]
 

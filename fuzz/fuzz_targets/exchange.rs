@@ -1,45 +1,122 @@
-//! Any bytes a client may send, whole and cut in two: the machine must neither panic nor answer differently, and must
-//! never answer after it has said its last.
+//! Any bytes a client may send, whole, cut in up to four places and line by line: the machine must neither panic nor
+//! answer differently, and must never answer after it has said its last.
 //!
-//! `cargo +nightly fuzz run exchange`
+//! The first line of the input says where to cut the rest: numbers, with spaces between them.
+//!
+//! `cargo fuzz run exchange --sanitizer none`
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use std::time::SystemTime;
-use uringd::http::{Answer, Conditions, Date, Exchange, Progress, Request, Response, Service};
+use uringd::http::{
+    Admission, Answer, Conditions, Date, Exchange, Progress, Request, Response, Rest, Service,
+};
 
+const CUTS_MAX: usize = 4;
+
+/// Small enough to be exceeded by content that is really sent.
+const MAX_BODY: u64 = 1000;
+
+/// Answers with the path, and with the content and its length; takes no content at `/unwanted`.
 struct Echo;
 
 impl Service for Echo {
+    fn admit(&mut self, head: &Request<'_>) -> Admission {
+        match head.path() {
+            "/unwanted" => Admission::Answer(Response::not_allowed("GET")),
+            _ => Admission::Collect,
+        }
+    }
+
     fn call(&mut self, request: &Request<'_>) -> Answer {
+        let content = request.body();
+        assert!(content.len() as u64 <= MAX_BODY);
         match request.path() {
             "/later" => Answer::Later,
-            path => Answer::Now(Response::text(path.to_owned())),
+            path => {
+                let shown = format!("{path} {}\n", content.len());
+                Answer::Now(Response::bytes([shown.as_bytes(), content].concat()))
+            }
         }
     }
 }
 
-fuzz_target!(|input: (u16, &[u8])| {
-    let (cut, bytes) = input;
-    let (first, second) = bytes.split_at(usize::from(cut).min(bytes.len()));
-    assert_eq!(play(&[bytes]), play(&[first, second]));
+/// What a client saw: all octets, and how the connection was closed by the server, if it was.
+type Seen = (Vec<u8>, Option<bool>);
+
+fuzz_target!(|input: &[u8]| {
+    let end_of_line = input.iter().position(|&octet| octet == b'\n');
+    let (cuts, stream) = end_of_line.map_or((&[][..], input), |end| (&input[..end], &input[end + 1..]));
+    let seen = play(&[stream]);
+    assert_eq!(seen, play(&cut(stream, cuts)));
+    // a head ends at the end of a line: the place that matters most is not left to luck
+    let lines: Vec<&[u8]> = stream.split_inclusive(|&octet| octet == b'\n').collect();
+    assert_eq!(seen, play(&lines));
 });
 
-fn play(pieces: &[&[u8]]) -> Vec<u8> {
+fn cut<'a>(stream: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
+    let numbers =
+        cuts.split(|&octet| octet == b' ').filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok());
+    let mut places: Vec<usize> = numbers.take(CUTS_MAX).map(|place: usize| place.min(stream.len())).collect();
+    places.extend([0, stream.len()]);
+    places.sort_unstable();
+    places.windows(2).map(|ends| &stream[ends[0]..ends[1]]).collect()
+}
+
+fn play(pieces: &[&[u8]]) -> Seen {
     let (date, _) = Date::render(SystemTime::UNIX_EPOCH, true);
-    let on = Conditions { date: &date, draining: false, peer: None, max_body: 1 << 20 };
-    let (mut exchange, mut out) = (Exchange::default(), Vec::new());
+    let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
+    let (mut exchange, mut out, mut closed) = (Exchange::default(), Vec::new(), None);
     for piece in pieces {
-        let mut progress = exchange.feed(piece, &mut Echo, &on, &mut out);
-        loop {
-            progress = match progress {
-                Progress::Receive { .. } => break,
-                Progress::Wait => exchange.complete(Response::text("late"), &on, &mut out),
-                Progress::Resume { .. } => exchange.resume(&mut Echo, &on, &mut out),
-                Progress::Close { .. } => return out,
-            };
+        if closed.is_some() {
+            ignores(&mut exchange, piece, &on);
+            continue;
         }
+        let progress = exchange.feed(piece, &mut Echo, &on, &mut out);
+        closed = play_on(&mut exchange, progress, &on, &mut out);
     }
-    out
+    if closed.is_none() {
+        let progress = exchange.time_out(&on, &mut out);
+        closed = play_on(&mut exchange, progress, &on, &mut out);
+        assert!(closed.is_some() && exchange.is_ended());
+    }
+    (out, closed)
+}
+
+/// Does what the worker does until there is something to receive (`None`) or the connection is closed.
+fn play_on(
+    exchange: &mut Exchange,
+    mut progress: Progress,
+    on: &Conditions<'_>,
+    out: &mut Vec<u8>,
+) -> Option<bool> {
+    loop {
+        progress = match progress {
+            Progress::Receive { .. } => return None,
+            Progress::Wait => exchange.complete(Response::text("late"), on, out),
+            Progress::Resume { rest } => {
+                out.extend_from_slice(&octets(rest));
+                exchange.resume(&mut Echo, on, out)
+            }
+            Progress::Close { rest, linger } => {
+                out.extend_from_slice(&octets(rest));
+                return Some(linger);
+            }
+        };
+    }
+}
+
+fn octets(rest: Option<Rest>) -> Vec<u8> {
+    match rest {
+        None => Vec::new(),
+        Some(Rest::Bytes(octets)) => octets.to_vec(),
+        Some(other) => panic!("nobody gave {other:?}"),
+    }
+}
+
+fn ignores(exchange: &mut Exchange, piece: &[u8], on: &Conditions<'_>) {
+    let mut out = Vec::new();
+    let progress = exchange.feed(piece, &mut Echo, on, &mut out);
+    assert!(matches!(progress, Progress::Receive { .. }) && out.is_empty() && exchange.unread() == 0);
 }

@@ -1,7 +1,7 @@
 //! Any path a client may send: what comes out stays below the root, and a redirect to it leads to the same place on
 //! this host.
 //!
-//! `cargo +nightly fuzz run path`
+//! `cargo fuzz run path --sanitizer none`
 
 #![no_main]
 

@@ -6,7 +6,7 @@
 use super::found::{Found, Variant};
 use super::open::{Content, Miss};
 use super::path::{self, Resolved};
-use crate::http::accept_encoding::{self, Coding};
+use crate::http::accept_encoding::{self, Coding, Codings};
 use crate::http::conditional::{self, Asked, Verdict};
 use crate::http::range::{self, Ranged};
 use crate::http::{Method, Request, Response, Status};
@@ -15,6 +15,9 @@ use std::ops::Range;
 
 /// What is answered of other methods (RFC 9110 section 10.2.1).
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// What the choice of a coding depends on.
+const VARY: &str = "Accept-Encoding";
 
 /// What a request asks for beside its path. Can outlive the request.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ pub(super) fn refuse_method(method: Method) -> Option<Response> {
 pub(super) fn answer(question: &Question<'_>, found: &Found) -> Response {
     let asked = &question.asked;
     let Some(coding) = accept_encoding::choose(asked.accept_encoding.as_deref(), found.codings()) else {
-        return Response::status(Status::NOT_ACCEPTABLE).with_header("Vary", "Accept-Encoding");
+        return Response::status(Status::NOT_ACCEPTABLE).with_header("Vary", VARY);
     };
     let variant = found.variant(coding);
     // RFC 9110 section 13.2.1: whatever is asked for, the answer without these would be a 200
@@ -59,14 +62,21 @@ pub(super) fn answer(question: &Question<'_>, found: &Found) -> Response {
         Verdict::NotModified => {
             return Response::prepared(Status::NOT_MODIFIED, variant.fields_unmodified.clone(), Bytes::new());
         }
-        Verdict::PreconditionFailed => return Response::status(Status::PRECONDITION_FAILED),
+        Verdict::PreconditionFailed => return refusal(Status::PRECONDITION_FAILED, found),
     }
     match wanted(question, variant) {
         Ranged::Whole => whole(variant),
         Ranged::Part(range) => part(variant, range),
-        Ranged::Unsatisfiable => Response::status(Status::RANGE_NOT_SATISFIABLE)
+        Ranged::Unsatisfiable => refusal(Status::RANGE_NOT_SATISFIABLE, found)
             .with_header("Content-Range", format!("bytes */{}", variant.content.len())),
     }
+}
+
+/// RFC 9110 section 12.5.5: of which coding the validators and the length were, the client has chosen.
+#[cold]
+fn refusal(status: Status, found: &Found) -> Response {
+    let response = Response::status(status);
+    if found.codings() == Codings::IDENTITY { response } else { response.with_header("Vary", VARY) }
 }
 
 /// RFC 9110 section 14.2: for a GET, and only if If-Range allows it.

@@ -360,6 +360,13 @@ fn compressed_siblings() {
     assert_eq!(tags.len(), 4);
     let refused = ask_with(&mut files, Method::Get, "/a.js", &[("Accept-Encoding", "*;q=0")]);
     assert_eq!((refused.code(), refused.field("Vary").as_deref()), (406, Some("Accept-Encoding")));
+    // RFC 9110 section 12.5.5: of another coding these might have been something else
+    for (status, field) in [(412, ("If-Match", "\"x\"")), (416, ("Range", "bytes=999-"))] {
+        let refused = ask_with(&mut files, Method::Get, "/a.js", &[field]);
+        assert_eq!((refused.code(), refused.field("Vary").as_deref()), (status, Some("Accept-Encoding")));
+        let refused = ask_with(&mut files, Method::Get, "/alone.js", &[field]);
+        assert_eq!((refused.code(), refused.field("Vary")), (status, None));
+    }
     let response = ask_with(&mut files, Method::Get, "/alone.js", &[("Accept-Encoding", "br, gzip")]);
     assert_eq!((text(&response), response.field("Vary")), ("alone", None));
 }

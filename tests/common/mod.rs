@@ -369,6 +369,11 @@ impl<S: Read + Write> Client<S> {
         Ok(self.unread.drain(..octets).collect())
     }
 
+    /// What was received and nobody has asked for yet.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+
     /// Reads the head of one response: all there is of an answer to HEAD.
     pub fn read_head(&mut self) -> std::io::Result<Answer> {
         let end = loop {

@@ -299,7 +299,7 @@ impl Exchange {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn take_head(
         &mut self,
         input: &[u8],
@@ -320,19 +320,8 @@ impl Exchange {
             return self.begin_content(&head, input, service, on, out);
         }
         let following = &input[head.octets..];
-        match service.call(&head.request) {
-            Answer::Now(response) => {
-                // not through `answered`: this is the path of nearly every request
-                match self.write(response, Disposition::of(&head), following, on, out) {
-                    None => Step::Onward(head.octets),
-                    Some(progress) => Step::Halt(head.octets, progress),
-                }
-            }
-            Answer::Later => {
-                self.state = State::Waiting(Disposition::of(&head));
-                Step::Halt(head.octets, Progress::Wait)
-            }
-        }
+        let answer = service.call(&head.request);
+        self.answered(answer, Disposition::of(&head), head.octets, following, on, out)
     }
 
     #[cold]
@@ -445,13 +434,13 @@ impl Exchange {
         }
         let Incoming { head, content, disposition, .. } = *incoming;
         let (body, mut storage) = (content.into_bytes(), FieldStorage::new());
-        let answer = match parse::next(&head, &mut storage, on.peer) {
-            Parsed::Head(head) => service.call(&Request { body: &body, ..head.request }),
-            _ => unreachable!("it was a whole head before its content came"),
-        };
+        let request = parse::again(&head, &mut storage, on.peer);
+        let request = request.expect("it was a whole head before its content came");
+        let answer = service.call(&Request { body: &body, ..request });
         self.answered(answer, disposition, octets, &input[octets..], on, out)
     }
 
+    #[inline]
     fn answered(
         &mut self,
         answer: Answer,

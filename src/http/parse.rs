@@ -111,6 +111,19 @@ pub(super) fn next<'a>(
     }
 }
 
+/// The same for a head that was found before.
+#[inline(never)]
+pub(super) fn again<'a>(
+    head: &'a [u8],
+    storage: &'a mut FieldStorage<'a>,
+    peer: Option<SocketAddr>,
+) -> Option<Request<'a>> {
+    match next(head, storage, peer) {
+        Parsed::Head(head) => Some(head.request),
+        _ => None,
+    }
+}
+
 #[inline]
 fn judge<'a>(head: httparse::Request<'a, 'a>, octets: usize, peer: Option<SocketAddr>) -> Parsed<'a> {
     let (Some(name), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
@@ -199,8 +212,8 @@ fn is_host(mut value: &[u8]) -> bool {
         return end > 0 && rest[..end].iter().all(inside) && is_port(&rest[end + 1..]);
     }
     loop {
-        value = match value {
-            [octet, rest @ ..] if NAME_OCTETS[*octet as usize] => rest,
+        let named = value.iter().position(|octet| !NAME_OCTETS[*octet as usize]).unwrap_or(value.len());
+        value = match &value[named..] {
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
             rest => return is_port(rest),
         }

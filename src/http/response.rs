@@ -366,7 +366,9 @@ impl Response {
             ConnectionField::Close => out.extend_from_slice(b"\r\nConnection: close"),
             ConnectionField::KeepAlive => out.extend_from_slice(b"\r\nConnection: keep-alive"),
         }
-        out.extend_from_slice(&self.prepared);
+        if !self.prepared.is_empty() {
+            out.extend_from_slice(&self.prepared);
+        }
         if let Body::Standing(standing) = &self.body {
             out.extend_from_slice(&standing.fields);
         }

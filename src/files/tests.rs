@@ -311,14 +311,14 @@ fn conditions_and_ranges() {
 #[test]
 fn a_long_file_is_not_copied() {
     let site = Site::new();
-    site.put("long", vec![b'x'; 300 * 1024]);
+    site.put("long", vec![b'x'; 1300 * 1024]);
     let mut files = site.files();
     let response = ask(&mut files, "/long");
     let whole = response.file_range().unwrap();
-    assert_eq!((response.code(), &whole.range), (200, &(0..300 * 1024)));
+    assert_eq!((response.code(), &whole.range), (200, &(0..1300 * 1024)));
     let response = ask_with(&mut files, Method::Get, "/long", &[("Range", "bytes=-10")]);
     let part = response.file_range().unwrap();
-    assert_eq!((response.code(), &part.range), (206, &(300 * 1024 - 10..300 * 1024)));
+    assert_eq!((response.code(), &part.range), (206, &(1300 * 1024 - 10..1300 * 1024)));
     assert!(Arc::ptr_eq(&whole.file, &part.file), "one mapping for everybody");
 }
 
@@ -593,7 +593,7 @@ fn the_cache_is_bounded_in_number_and_in_descriptors() {
 #[test]
 fn a_download_keeps_what_it_began_with() {
     let site = Site::new();
-    site.put("long", vec![b'x'; 300 * 1024]);
+    site.put("long", vec![b'x'; 1300 * 1024]);
     let mut files = site.files();
     set_turn_ms(1000);
     let response = ask(&mut files, "/long");
@@ -602,24 +602,24 @@ fn a_download_keeps_what_it_began_with() {
     set_turn_ms(1000 + FRESH_MS);
     assert_eq!(text(&ask(&mut files, "/long")), "short");
     files.cache.remove_half();
-    assert!(file.is_intact() && file.len() == 300 * 1024);
+    assert!(file.is_intact() && file.len() == 1300 * 1024);
 }
 
 #[test]
 fn a_mapped_file_that_is_truncated_is_seen_as_such() {
     let site = Site::new();
-    site.put("long", vec![b'x'; 300 * 1024]);
+    site.put("long", vec![b'x'; 1300 * 1024]);
     let mut files = site.files();
     set_turn_ms(1000);
     ask(&mut files, "/long");
-    File::options().write(true).open(site.path("long")).unwrap().set_len(290 * 1024).unwrap();
+    File::options().write(true).open(site.path("long")).unwrap().set_len(1290 * 1024).unwrap();
     // the answer's sender looks at this after each piece
     let response = ask(&mut files, "/long");
     assert!(!response.file_range().unwrap().file.is_intact());
     set_turn_ms(1000 + FRESH_MS);
     let response = ask(&mut files, "/long");
     let range = response.file_range().unwrap();
-    assert!(range.file.is_intact() && range.range == (0..290 * 1024));
+    assert!(range.file.is_intact() && range.range == (0..1290 * 1024));
 }
 
 #[test]

@@ -172,7 +172,8 @@ impl Message {
 }
 
 impl Payload {
-    fn len(&self) -> usize {
+    /// Octets in it.
+    pub fn len(&self) -> usize {
         match self {
             Payload::Empty => 0,
             Payload::Bytes(bytes) => bytes.len(),

@@ -7,7 +7,7 @@
 use super::service;
 use crate::http::{FileRange, Pieces, Rest};
 use crate::ring::{Message, Payload};
-use crate::sys::file::MappedPiece;
+use crate::sys::file::{MappedPiece, PIECE_OCTETS};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::mem;
@@ -15,6 +15,9 @@ use std::mem;
 /// The end of a file's part is copied instead of sent from the mapping, after a look at the file: had it been truncated
 /// while the rest was sent, the client must not get the whole length.
 const COPIED_END_OCTETS: u64 = 4096;
+
+/// What goes at a time, between others' turns.
+const PIECE: usize = PIECE_OCTETS as usize;
 
 /// See the module's comment.
 #[derive(Default)]
@@ -84,7 +87,12 @@ impl Queue {
         match self.items.pop_front() {
             None if head.is_empty() => Next::Done,
             None => Next::Send(Message { head, body: Payload::Empty }),
-            Some(Item::Bytes(octets)) => Next::Send(Message { head, body: Payload::Bytes(octets) }),
+            Some(Item::Bytes(mut octets)) => {
+                if octets.len() > PIECE {
+                    self.items.push_front(Item::Bytes(octets.split_off(PIECE)));
+                }
+                Next::Send(Message { head, body: Payload::Bytes(octets) })
+            }
             Some(Item::File(part)) => self.next_of_file(head, part, now_ms),
             Some(Item::Stream { pieces, chunked, begun }) => {
                 self.next_of_stream(head, pieces, chunked, begun, panicked)
@@ -94,7 +102,7 @@ impl Queue {
 
     fn take_bytes(&mut self) -> Bytes {
         match self.items.pop_front() {
-            Some(Item::Bytes(octets)) => octets,
+            Some(Item::Bytes(octets)) if octets.len() <= PIECE => octets,
             Some(item) => {
                 self.items.push_front(item);
                 Bytes::new()
@@ -175,7 +183,7 @@ fn chunk_head(head: Bytes, begun: bool, piece: Option<&Bytes>) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::file::{MappedFile, PIECE_OCTETS};
+    use crate::sys::file::MappedFile;
     use std::io;
     use std::sync::Arc;
 
@@ -234,6 +242,19 @@ mod tests {
         let mut empty = Queue::default();
         empty.push_rest(stream(vec![], true));
         assert_eq!(drained(&mut empty, 9).unwrap(), b"0\r\n\r\n");
+    }
+
+    #[test]
+    fn long_content_goes_in_pieces_too() {
+        let content: Vec<u8> = (0..2 * PIECE + 9).map(|n| (n % 251) as u8).collect();
+        let mut queue = Queue::default();
+        queue.push(Bytes::from("head"));
+        queue.push_rest(Rest::Bytes(content.clone().into()));
+        queue.push(Bytes::from("next"));
+        let Next::Send(message) = queue.next(0, &mut false) else { panic!("something to send") };
+        assert_eq!((&message.head[..], message.body.len()), (&b"head"[..], PIECE));
+        assert!(queue.sent(message, 4));
+        assert!(drained(&mut queue, usize::MAX).unwrap() == [&content[..], b"next"].concat());
     }
 
     #[test]

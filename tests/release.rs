@@ -78,6 +78,30 @@ fn an_idle_connection_and_one_with_half_a_request_travel_back_and_forth() {
     }
 }
 
+/// What is left of a body must never be taken for a request by the next worker.
+#[test]
+fn a_connection_is_not_released_in_the_middle_of_a_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listener: Arc<OwnedFd> = Arc::new(listener.into());
+    let (mut first, mut second) = (Worker::start(1), Worker::start(2));
+    first.listen(&listener);
+    let mut client = Client::connect(address);
+    let content = "GET /abort HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (now, later) = content.split_at(1);
+    let length = content.len();
+    client.send(format!("POST /pid HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{now}"));
+    wait_until_read(address.port(), client.stream.local_addr().unwrap().port());
+    first.channel.send_to_worker(&ToWorker::Release).unwrap();
+    client.send(later);
+    assert_eq!(client.read_answer().unwrap().pid(), first.pid());
+    let (socket, travelling) = first.wait_for_connection();
+    assert_eq!(travelling.unread, b"");
+    let story = serde_json::to_value(&travelling).unwrap();
+    second.channel.send_handle(HandleKind::Socket, story, socket).unwrap();
+    assert_eq!(client.get("/pid").pid(), second.pid());
+}
+
 /// A worker process, with this test for a master.
 struct Worker {
     child: Child,

@@ -3,7 +3,7 @@
 //!
 //! Neighbours: `open` reads, `plan` makes answers of it, `cache` keeps it, `loader` brings it from the disk.
 
-use super::open::{Content, Identity, MEMORY_OCTETS_MAX, Miss, Mode, Tree, map, read};
+use super::open::{Content, Identity, Miss, Mode, Tree, map, read};
 use crate::http::accept_encoding::{Coding, Codings};
 use crate::http::conditional::Validators;
 use crate::http::{COPIED_BODY_OCTETS_MAX, Standing};
@@ -180,9 +180,9 @@ impl Reader<'_> {
         let path = join(self.path, suffix);
         let (file, identity) = self.tree.open_file(&path, self.mode)?;
         self.steady &= identity == seen;
-        let fits = identity.octets() <= MEMORY_OCTETS_MAX && memory_octets(identity.octets()) <= self.room;
+        let fits = self.tree.has_memory(identity.octets()) && memory_octets(identity.octets()) <= self.room;
         let content = if fits {
-            let content = read(&file, &identity, &path, self.mode)?;
+            let content = read(self.tree, &file, &identity, &path, self.mode)?;
             self.steady &= content.is_some() && Identity::of_open(&file) == Some(identity);
             content.map(Content::Memory)
         } else {

@@ -93,17 +93,17 @@ impl Loader {
     /// Has a file brought, unless that is under way, or looked at if it is `known`.
     ///
     /// # Errors
-    /// Gives the waiter's `answer` back if too many wait, or no thread can be had.
+    /// Gives the waiter back if too many wait, or no thread can be had.
     pub fn submit(
         &mut self,
         path: &[u8],
         known: Option<Arc<Found>>,
         waiter: Waiter,
         now_ms: u64,
-    ) -> Result<(), Answer> {
+    ) -> Result<(), Box<Waiter>> {
         let mut state = self.shared.lock();
         if state.waiting == WAITERS_MAX {
-            return Err(waiter.answer);
+            return Err(Box::new(waiter));
         }
         if let Some(flight) = state.flights.get_mut(path) {
             flight.waiters.push(waiter);
@@ -115,7 +115,7 @@ impl Loader {
                 Ok(()) => self.threads += 1,
                 Err(error) if self.threads == 0 => {
                     tracing::error!(%error, "cannot start a thread that reads files; answered 503");
-                    return Err(waiter.answer);
+                    return Err(Box::new(waiter));
                 }
                 Err(_) => {}
             }

@@ -115,8 +115,10 @@ impl Files {
                 let (promise, reply) = Reply::promise();
                 let answer = Box::new(|response: Response| promise.keep(response));
                 let waiter = Waiter { question, redirect, page, answer };
-                if let Err(answer) = self.loader.submit(&path, known, waiter, turn_ms()) {
-                    answer(plan::busy());
+                if let Err(waiter) = self.loader.submit(&path, known.clone(), waiter, turn_ms()) {
+                    // better what it was a moment ago than nothing
+                    let response = known.map(|found| plan::answer(&waiter.question, &found));
+                    (waiter.answer)(response.unwrap_or_else(plan::busy));
                 }
                 reply
             }

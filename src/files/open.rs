@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Longer files are not copied into memory: they are sent out of the page cache. Sending from a copy costs less (1 MiB: by
@@ -37,6 +38,14 @@ pub(super) struct Tree {
     pub not_found: Option<Box<[u8]>>,
     /// Octets of content that may be kept in memory.
     pub memory_octets: u64,
+    /// Octets of content that are in memory: kept, or forgotten and still on their way to clients.
+    live_octets: Arc<AtomicU64>,
+}
+
+/// A content, counted while anybody has it.
+struct Counted {
+    content: Vec<u8>,
+    live_octets: Arc<AtomicU64>,
 }
 
 /// Whether there is time to wait for a disk.
@@ -104,9 +113,17 @@ impl Tree {
             cache_control,
             not_found: settings.not_found.as_ref().map(|path| path.as_os_str().as_bytes().into()),
             memory_octets: settings.cache,
+            live_octets: Arc::default(),
         };
         tree.open_below(b".", flags, Mode::Blocking)?;
         Ok(tree)
+    }
+
+    /// A content of this length may be read into memory: with what slow clients still have of forgotten ones it must not
+    /// come to more than twice what may be kept.
+    pub fn has_memory(&self, octets: u64) -> bool {
+        octets <= MEMORY_OCTETS_MAX
+            && self.live_octets.load(Ordering::Relaxed) + octets <= self.memory_octets.saturating_mul(2)
     }
 
     /// What the path leads to now, without touching it: a regular file.
@@ -154,15 +171,37 @@ impl Tree {
 
 /// Reads all of an open file; `None` if it has become shorter since it was identified.
 pub(super) fn read(
+    tree: &Tree,
     file: &OwnedFd,
     identity: &Identity,
     path: &[u8],
     mode: Mode,
 ) -> Result<Option<Bytes>, Miss> {
-    read_octets(file, identity.octets as usize, mode).map_err(|error| classify_io(&error, path, mode))
+    let content = read_octets(file, identity.octets as usize, mode);
+    let content = content.map_err(|error| classify_io(&error, path, mode))?;
+    Ok(content.map(|content| Counted::share(content, &tree.live_octets)))
 }
 
-fn read_octets(file: &OwnedFd, octets: usize, mode: Mode) -> io::Result<Option<Bytes>> {
+impl Counted {
+    fn share(content: Vec<u8>, live_octets: &Arc<AtomicU64>) -> Bytes {
+        live_octets.fetch_add(content.len() as u64, Ordering::Relaxed);
+        Bytes::from_owner(Counted { content, live_octets: Arc::clone(live_octets) })
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.content
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.live_octets.fetch_sub(self.content.len() as u64, Ordering::Relaxed);
+    }
+}
+
+fn read_octets(file: &OwnedFd, octets: usize, mode: Mode) -> io::Result<Option<Vec<u8>>> {
     let mut content = vec![0; octets];
     let mut at = 0;
     while at < octets {
@@ -177,7 +216,7 @@ fn read_octets(file: &OwnedFd, octets: usize, mode: Mode) -> io::Result<Option<B
             Err(error) => return Err(error),
         }
     }
-    Ok(Some(content.into()))
+    Ok(Some(content))
 }
 
 /// Maps all of an open file; `None` if its length changed since it was identified.

@@ -71,7 +71,7 @@ fn ask_with(files: &mut Files, method: Method, target: &str, fields: &[(&str, &s
             let (answer, answered) = mpsc::channel();
             let answer = Box::new(move |response| answer.send(response).unwrap());
             let waiter = Waiter { question, redirect, page, answer };
-            files.loader.submit(&path, known, waiter, turn_ms()).ok().expect("few wait");
+            assert!(files.loader.submit(&path, known, waiter, turn_ms()).is_ok(), "few wait");
             answered.recv_timeout(PATIENCE).expect("an answer")
         }
     }
@@ -648,7 +648,7 @@ fn many_that_wait_for_one_file_have_it_read_once() {
         let answer = Box::new(move |response| answer.send(response).unwrap());
         let redirect = redirect.map(Into::into);
         let waiter = Waiter { question: question(), redirect, page: None, answer };
-        files.loader.submit(path, None, waiter, 0).ok().expect("few wait");
+        assert!(files.loader.submit(path, None, waiter, 0).is_ok(), "few wait");
         answered
     };
     let waiting: Vec<_> = (0..500).map(|_| submit(&mut files, b"a", None)).collect();

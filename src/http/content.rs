@@ -90,7 +90,8 @@ impl Content {
 
     pub(super) fn into_bytes(self) -> Bytes {
         match self.sink {
-            Sink::Collect(octets) => octets.into(),
+            // gives back what was reserved and not needed
+            Sink::Collect(octets) => octets.into_boxed_slice().into(),
             Sink::Discard => Bytes::new(),
         }
     }

@@ -308,20 +308,33 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Step {
         let mut storage = FieldStorage::new();
-        let head = match parse::next(input, &mut storage, on.peer) {
-            Parsed::Head(head) => head,
-            Parsed::Incomplete => return Step::Halt(0, Progress::Receive { part: Part::Head }),
+        match parse::next(input, &mut storage, on.peer) {
+            Parsed::Head(head) => self.take_parsed(&head, input, input, service, on, out),
+            Parsed::Incomplete => Step::Halt(0, Progress::Receive { part: Part::Head }),
             Parsed::LaterMinorVersion(place) => {
-                return self.take_head_of_later_version(place, input, service, on, out);
+                self.take_head_of_later_version(place, input, service, on, out)
             }
-            Parsed::Reject(reject) => return Step::Halt(input.len(), self.reject(reject, on, out)),
-        };
-        if head.framing != Framing::None {
-            return self.begin_content(&head, input, service, on, out);
+            Parsed::Reject(reject) => Step::Halt(input.len(), self.reject(reject, on, out)),
         }
+    }
+
+    /// A head has come; it stands at the start of `source`, what follows it in `input` at the same place.
+    #[inline]
+    fn take_parsed(
+        &mut self,
+        head: &Head<'_>,
+        source: &[u8],
+        input: &[u8],
+        service: &mut impl Service,
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
         let following = &input[head.octets..];
+        if head.framing != Framing::None {
+            return self.begin_content(head, &source[..head.octets], following, service, on, out);
+        }
         let answer = service.call(&head.request);
-        self.answered(answer, Disposition::of(&head), head.octets, following, on, out)
+        self.answered(answer, Disposition::of(head), head.octets, following, on, out)
     }
 
     #[cold]
@@ -334,9 +347,15 @@ impl Exchange {
         on: &Conditions<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
-        let mut rewritten = input.to_vec();
+        let mut rewritten = parse::head_of(input).to_vec();
         rewritten[minor] = b'1';
-        self.take_head(&rewritten, service, on, out)
+        let mut storage = FieldStorage::new();
+        match parse::next(&rewritten, &mut storage, on.peer) {
+            Parsed::Head(head) => self.take_parsed(&head, &rewritten, input, service, on, out),
+            Parsed::Incomplete => Step::Halt(0, Progress::Receive { part: Part::Head }),
+            Parsed::Reject(reject) => Step::Halt(input.len(), self.reject(reject, on, out)),
+            Parsed::LaterMinorVersion(_) => unreachable!("it says HTTP/1.1 now"),
+        }
     }
 
     /// A head that announces content has come.
@@ -344,19 +363,20 @@ impl Exchange {
     fn begin_content(
         &mut self,
         head: &Head<'_>,
-        input: &[u8],
+        source: &[u8],
+        following: &[u8],
         service: &mut impl Service,
         on: &Conditions<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
         let disposition = Disposition::of(head);
-        let (octets, following) = (head.octets, &input[head.octets..]);
+        let octets = head.octets;
         if let Admission::Answer(response) = service.admit(&head.request) {
             return self.answer_unread(response, head, following, on, out);
         }
         if matches!(head.framing, Framing::Length(length) if length > on.max_body) {
             let reject = Reject { status: Status::CONTENT_TOO_LARGE, head: disposition.head };
-            return Step::Halt(input.len(), self.reject(reject, on, out));
+            return Step::Halt(octets + following.len(), self.reject(reject, on, out));
         }
         if head.expects_continue {
             // also where some content is here already, which makes it superfluous (RFC 9110 section 10.1.1): so that
@@ -372,7 +392,7 @@ impl Exchange {
             }
             framing => {
                 self.state = State::Content(Box::new(Incoming {
-                    head: input[..octets].to_vec(),
+                    head: source.to_vec(),
                     content: Content::new(framing, Sink::collect(framing), on.max_body),
                     disposition,
                     count: 0,

@@ -88,15 +88,21 @@ pub(super) fn next<'a>(
     storage: &'a mut FieldStorage<'a>,
     peer: Option<SocketAddr>,
 ) -> Parsed<'a> {
-    if input.first().is_some_and(|octet| !may_begin(*octet)) {
-        return refuse(Status::BAD_REQUEST, false);
+    match input {
+        [octet, ..] if !may_begin(*octet) => return refuse(Status::BAD_REQUEST, false),
+        [b'\r', octet, ..] if *octet != b'\n' => return refuse(Status::BAD_REQUEST, false),
+        _ => {}
     }
     if input.len() >= REQUEST_LINE_OCTETS_MAX && line_is_too_long(input) {
         return refuse(Status::URI_TOO_LONG, is_head(input));
     }
     let window = &input[..input.len().min(HEAD_OCTETS_MAX)];
     let Some(last_line_end) = memchr::memrchr(b'\n', window) else {
-        return Parsed::Incomplete;
+        // nothing but the CR that may precede an LF gets this far without one
+        return match input.len() < HEAD_OCTETS_MAX {
+            true => Parsed::Incomplete,
+            false => refuse(Status::BAD_REQUEST, false),
+        };
     };
     let lines = &window[..=last_line_end];
     let mut head = httparse::Request::new(&mut []);
@@ -109,6 +115,14 @@ pub(super) fn next<'a>(
         Ok(httparse::Status::Partial) => refuse(Status::FIELDS_TOO_LARGE, is_head(input)),
         Err(error) => judge_error(error, input),
     }
+}
+
+/// The head at the start of the input, or as much of it as may be looked at.
+pub(super) fn head_of(input: &[u8]) -> &[u8] {
+    let window = &input[..input.len().min(HEAD_OCTETS_MAX)];
+    let start = window.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(window.len());
+    let end = memchr::memmem::find(&window[start..], b"\r\n\r\n");
+    end.map_or(window, |end| &window[..start + end + 4])
 }
 
 /// The same for a head that was found before.
@@ -319,7 +333,9 @@ impl Fields {
 
     /// RFC 9110 section 10.1.1: HTTP/1.0 clients cannot mean it.
     fn expect(&mut self, value: &[u8], version: Version) -> Result<(), Status> {
-        match list(value).all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
+        let known =
+            |expectation: &[u8]| expectation.is_empty() || expectation.eq_ignore_ascii_case(b"100-continue");
+        match list(value).all(known) {
             _ if version == Version::Http10 => Ok(()),
             true => {
                 self.expects_continue = true;
@@ -454,6 +470,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\n\r\n", "400"),
             ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", "400"),
+            ("\r\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+            ("\r", "incomplete"),
             // methods
             ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / Persist 28"),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS * Persist 31"),
@@ -487,6 +505,7 @@ mod tests {
             ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
             // RFC 9110 section 10.1.1
             ("GET / HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n", "417"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect: , 100-continue,\r\n\r\n", "GET / Persist 52"),
             ("GET / HTTP/1.0\r\nExpect: a-miracle\r\n\r\n", "GET / Close 37"),
             // versions
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505"),

@@ -234,7 +234,7 @@ impl Ring {
                 (Kind::Send, opcode::SendMsg::new(socket, header).flags(flags).build())
             }
             Op::Populate(piece) => {
-                let (start, octets) = piece.pages();
+                let (start, octets) = piece.neighbourhood();
                 let before = self.populating.insert(token.slot, piece);
                 assert!(before.is_none(), "one piece at a time per connection");
                 let advice = libc::MADV_POPULATE_READ;

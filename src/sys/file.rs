@@ -8,6 +8,7 @@ use nix::fcntl::OFlag;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
 use nix::sys::uio::pread;
+use std::cmp::Ordering;
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
@@ -18,7 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// How much of a file is sent at a time: between two pieces others are served, and the file is looked at again.
 pub const PIECE_OCTETS: u64 = 256 * 1024;
@@ -27,13 +28,12 @@ pub const PIECE_OCTETS: u64 = 256 * 1024;
 /// drops them last; where it does, one send waits for the disk.
 const WARM_MS: u64 = 10_000;
 
-/// Larger pages exist; 64 KiB is the largest that Linux is built with, and a multiple of all others.
-const PAGE_OCTETS: u64 = 64 * 1024;
-
 /// An open regular file, mapped whole for reading. Shared by everybody who downloads it.
 #[derive(Debug)]
 pub struct MappedFile {
     file: OwnedFd,
+    /// When it was modified last before it was mapped, in seconds and nanoseconds.
+    modified: (i64, i64),
     mapping: Mapping,
     /// When each piece was brought into memory, in units of 1.024 s since the worker began, plus one; 0: never.
     warm: Box<[AtomicU32]>,
@@ -63,8 +63,10 @@ impl MappedFile {
     /// # Errors
     /// Those of fstat(2) and mmap(2): some file systems (and most of /proc) cannot be mapped.
     pub fn new(file: OwnedFd) -> io::Result<MappedFile> {
-        let octets = fstat(&file)?.st_size;
-        let octets = usize::try_from(octets).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let status = fstat(&file)?;
+        let modified = (status.st_mtime, status.st_mtime_nsec);
+        let octets =
+            usize::try_from(status.st_size).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         let mapping = match NonZeroUsize::new(octets) {
             None => Mapping(None),
             Some(len) => {
@@ -75,7 +77,7 @@ impl MappedFile {
             }
         };
         let pieces = (octets as u64).div_ceil(PIECE_OCTETS) as usize;
-        Ok(MappedFile { file, mapping, warm: (0..pieces).map(|_| AtomicU32::new(0)).collect() })
+        Ok(MappedFile { file, modified, mapping, warm: (0..pieces).map(|_| AtomicU32::new(0)).collect() })
     }
 
     /// Opens and maps a file that the program names itself.
@@ -102,9 +104,14 @@ impl MappedFile {
         self.len() == 0
     }
 
-    /// It is still at least as long as when it was mapped. If not, what was sent from its end may have been zeros.
+    /// What was sent of it is what it was when it was mapped: it has not shrunk since (then zeros may have gone out), and
+    /// if it is as long as then it has not been written to. One that has grown is taken to have been appended to.
     pub fn is_intact(&self) -> bool {
-        fstat(&self.file).is_ok_and(|status| status.st_size as u64 >= self.len())
+        fstat(&self.file).is_ok_and(|status| match (status.st_size as u64).cmp(&self.len()) {
+            Ordering::Less => false,
+            Ordering::Equal => (status.st_mtime, status.st_mtime_nsec) == self.modified,
+            Ordering::Greater => true,
+        })
     }
 
     /// Reads a range of it, as far as it is there: unlike a mapping this never shows zeros where the file has been
@@ -177,10 +184,11 @@ impl MappedPiece {
         self.len -= octets;
     }
 
-    /// The whole pages that it touches: what madvise(2) wants.
-    pub fn pages(&self) -> (*const u8, u32) {
-        let before = (self.start % PAGE_OCTETS) as u32;
-        (self.address().wrapping_sub(before as usize), self.len + before)
+    /// All of the file's piece that it is a part of: that is what gets warm or not.
+    pub fn neighbourhood(&self) -> (*const u8, u32) {
+        let before = self.start % PIECE_OCTETS;
+        let len = PIECE_OCTETS.min(self.file.len() - (self.start - before));
+        (self.address().wrapping_sub(before as usize), len as u32)
     }
 
     /// Of which file.
@@ -190,13 +198,13 @@ impl MappedPiece {
 
     /// It was brought into memory lately, so that a send out of it does not wait for a disk.
     pub fn is_warm(&self, now_ms: u64) -> bool {
-        let since = self.warmth().load(Ordering::Relaxed);
+        let since = self.warmth().load(Relaxed);
         since != 0 && ((now_ms >> 10) + 1).saturating_sub(u64::from(since)) <= WARM_MS >> 10
     }
 
     /// It has just been brought into memory.
     pub fn mark_warm(&self, now_ms: u64) {
-        self.warmth().store((now_ms >> 10) as u32 + 1, Ordering::Relaxed);
+        self.warmth().store((now_ms >> 10) as u32 + 1, Relaxed);
     }
 
     fn warmth(&self) -> &AtomicU32 {
@@ -261,6 +269,30 @@ mod tests {
         assert!(file.is_intact());
         handle.set_len(99).unwrap();
         assert!(!file.is_intact() && file.len() == 100);
+    }
+
+    #[test]
+    fn a_file_that_is_written_anew_in_place_is_no_longer_intact() {
+        let (file, handle) = mapped(100);
+        assert!(file.is_intact());
+        handle.set_len(0).unwrap();
+        handle.set_len(100).unwrap();
+        handle.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+        assert!(!file.is_intact());
+    }
+
+    #[test]
+    fn what_is_brought_into_memory_is_the_whole_piece() {
+        let (file, _) = mapped(2 * PIECE_OCTETS + 5);
+        for (start, base, len) in [
+            (0, 0, PIECE_OCTETS),
+            (PIECE_OCTETS + 9, PIECE_OCTETS, PIECE_OCTETS),
+            (2 * PIECE_OCTETS + 4, 2 * PIECE_OCTETS, 5),
+        ] {
+            let first = file.piece(&(0..1)).address() as u64;
+            let (address, octets) = file.piece(&(start..start + 1)).neighbourhood();
+            assert_eq!((address as u64 - first, u64::from(octets)), (base, len));
+        }
     }
 
     #[test]

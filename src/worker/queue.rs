@@ -58,6 +58,13 @@ impl Queue {
         }
     }
 
+    /// Puts octets before all others.
+    pub fn push_front(&mut self, octets: Bytes) {
+        if !octets.is_empty() {
+            self.items.push_front(Item::Bytes(octets));
+        }
+    }
+
     /// Takes on content of any kind.
     pub fn push_rest(&mut self, rest: Rest) {
         self.items.push_back(match rest {
@@ -115,7 +122,12 @@ impl Queue {
         let FileRange { file, range } = part;
         let mapped_end = range.end - (range.end - range.start).min(COPIED_END_OCTETS);
         let is_end = mapped_end == range.start;
-        let piece = file.piece(&(range.start..if is_end { range.end } else { mapped_end }));
+        let mut piece = file.piece(&(range.start..if is_end { range.end } else { mapped_end }));
+        let next = range.start + u64::from(piece.len());
+        if is_end && next < range.end && piece.is_warm(now_ms) {
+            // the last octets lie in two pieces
+            piece = file.piece(&(next..range.end));
+        }
         if !piece.is_warm(now_ms) {
             self.items.push_front(Item::File(FileRange { file, range }));
             self.items.push_front(Item::Bytes(head));

@@ -106,6 +106,8 @@ fn request_lines() -> Vec<Case> {
         refuses("RFC 9112 section 2.2", line("\nGET / HTTP/1.1"), 400),
         refuses("RFC 9112 section 2.2", line("\r\n\nGET / HTTP/1.1"), 400),
         refuses("RFC 9112 section 2.2", line("\rGET / HTTP/1.1"), 400),
+        refuses("RFC 9112 section 2.2", "\r".repeat(3000), 400),
+        refuses("RFC 9112 section 2.2", "\r\n\r\r\r\n", 400),
         refuses("RFC 9112 section 2.2", "GET / HTTP/1.1\nHost: x\r\n\r\n", 400),
         refuses("RFC 9112 section 2.2", "GET / HTTP/1.1\nHost: x\n\n", 400),
         refuses("RFC 9112 section 2.2", "GET / HTTP/1.1\rHost: x\r\n\r\n", 400),

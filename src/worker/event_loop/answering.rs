@@ -75,7 +75,7 @@ impl<H: Handler> EventLoop<H> {
             connection.state = State::Sending;
             self.timers.ensure(slot, Class::Send, now);
             self.pause_receive(slot);
-            return self.send_next(slot);
+            return self.queued.push(self.connections.token(slot));
         }
         let next = match next {
             // content was put behind the span and nothing waits behind that
@@ -132,7 +132,8 @@ impl<H: Handler> EventLoop<H> {
     pub(super) fn follow(&mut self, token: Token) {
         let Some(connection) = self.connections.get(token) else { return };
         match connection.state {
-            State::Flushing => self.proceed(token.slot),
+            // unless what it waits for has only been written in this turn
+            State::Flushing if connection.span.is_empty() => self.proceed(token.slot),
             State::Reading if connection.releasing && connection.is_idle() => {
                 self.release(token.slot, Leave::Release)
             }
@@ -145,7 +146,9 @@ impl<H: Handler> EventLoop<H> {
         let too_late = self.drain.as_ref().is_some_and(Drain::is_over);
         let connection = self.connections.at(slot);
         match connection.next {
-            Next::Resume if connection.releasing => self.release(slot, Leave::Release),
+            Next::Resume if connection.releasing && !connection.exchange.is_amid_content() => {
+                self.release(slot, Leave::Release)
+            }
             Next::Resume => self.resume(slot),
             Next::Close { linger: true } if !connection.peer_ended && !too_late => self.linger(slot),
             Next::Close { .. } => self.release(slot, Leave::Close),

@@ -116,7 +116,11 @@ impl<H: Handler> EventLoop<H> {
         if self.drain.as_mut().is_some_and(|drain| drain.takes_close(now)) {
             for slot in self.connections.slots_in(|state| matches!(state, State::Lingering | State::Reading))
             {
-                self.release(slot, Leave::Close);
+                // answered in this very turn: that leaves first
+                match self.connections.at(slot).span.is_empty() {
+                    true => self.release(slot, Leave::Close),
+                    false => self.flush_then(slot, Next::Close { linger: false }),
+                }
             }
         }
     }

@@ -82,6 +82,9 @@ pub struct EventLoop<H> {
     sends: Vec<(Token, Span)>,
     /// Connections whose output has just left and that have something to do after it.
     following: Vec<Token>,
+    /// Connections whose queue has something to send. It begins after the turn's last completion: one of them may say
+    /// that the output before was cut short.
+    queued: Vec<Token>,
     /// Connections that the peer has ended, until the turn's last completion: one behind it may say that the last
     /// answer was cut short.
     ended: Vec<Token>,
@@ -136,6 +139,7 @@ impl<H: Handler> EventLoop<H> {
             dirty: Vec::new(),
             sends: Vec::new(),
             following: Vec::new(),
+            queued: Vec::new(),
             ended: Vec::new(),
             drain: None,
             fresh_accept_at: 0,
@@ -179,6 +183,7 @@ impl<H: Handler> EventLoop<H> {
         // a suicide under a master that never answers is an order to drain
         self.obey();
         self.drain_on();
+        self.begin_queues();
         self.control.flush();
         Ok(())
     }

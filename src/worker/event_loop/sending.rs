@@ -34,14 +34,23 @@ impl<H: Handler> EventLoop<H> {
         let behind = self.ring.outbox.previous_behind(span).map(|content| content.slice(sent - in_buffer..));
         let written_since = std::mem::take(&mut connection.span);
         let queue = connection.queue.get_or_insert_default();
-        queue.push(rest);
-        queue.push(behind.unwrap_or_default());
         if !written_since.is_empty() {
             queue.push(Bytes::copy_from_slice(self.ring.outbox.current(written_since)));
             queue.push(self.ring.outbox.current_behind(written_since).cloned().unwrap_or_default());
         }
+        // what is in the queue has been answered since
+        queue.push_front(behind.unwrap_or_default());
+        queue.push_front(rest);
         let next = self.connections.at(token.slot).next;
         self.settle(token.slot, next, true);
+    }
+
+    pub(super) fn begin_queues(&mut self) {
+        while let Some(token) = self.queued.pop() {
+            if self.connections.get(token).is_some_and(|connection| connection.state == State::Sending) {
+                self.send_next(token.slot);
+            }
+        }
     }
 
     /// Does what the queue wants done next; when it is empty, what follows.
@@ -59,6 +68,8 @@ impl<H: Handler> EventLoop<H> {
             }
             queue::Next::Populate(piece) => {
                 connection.sending = true;
+                // the client is not to blame for our disk
+                self.timers.stop(slot);
                 self.ring.push(token, Op::Populate(piece));
             }
             queue::Next::Break(why) => {
@@ -101,6 +112,7 @@ impl<H: Handler> EventLoop<H> {
         if connection.state != State::Sending {
             return self.join(token);
         }
+        self.timers.start(token.slot, Class::Send, self.clock.now());
         self.send_next(token.slot);
     }
 }

@@ -25,7 +25,7 @@ pub struct Response {
     content_type: &'static str,
     headers: Vec<(Cow<'static, str>, Bytes)>,
     /// Field lines that were put together and checked before, each with its CRLF in front.
-    prepared: Bytes,
+    prepared: Option<Bytes>,
     body: Body,
 }
 
@@ -188,7 +188,7 @@ impl Status {
 
 impl Response {
     fn new(status: Status, content_type: &'static str, body: Body) -> Response {
-        Response { status, content_type, headers: Vec::new(), prepared: Bytes::new(), body }
+        Response { status, content_type, headers: Vec::new(), prepared: None, body }
     }
 
     /// `200 OK` with this text. A [`Bytes`] that is kept and cloned costs no allocation per request.
@@ -243,7 +243,7 @@ impl Response {
 
     /// An answer whose field lines have been put together before, each with its CRLF in front.
     pub(crate) fn prepared(status: Status, fields: Bytes, body: Bytes) -> Response {
-        Response { prepared: fields, ..Response::new(status, "", Body::Bytes(body)) }
+        Response { prepared: Some(fields), ..Response::new(status, "", Body::Bytes(body)) }
     }
 
     /// An answer that stands ready.
@@ -358,7 +358,8 @@ impl Response {
             Body::Bytes(bytes) if bytes.len() <= COPIED_BODY_OCTETS_MAX => bytes.len(),
             _ => 0,
         };
-        out.reserve(HEAD_OCTETS_USUAL + self.prepared.len() + copied);
+        let prepared = self.prepared.as_deref().unwrap_or_default();
+        out.reserve(HEAD_OCTETS_USUAL + prepared.len() + copied);
         out.extend_from_slice(self.status.line());
         out.extend_from_slice(framing.date.lines());
         match framing.connection {
@@ -366,8 +367,8 @@ impl Response {
             ConnectionField::Close => out.extend_from_slice(b"\r\nConnection: close"),
             ConnectionField::KeepAlive => out.extend_from_slice(b"\r\nConnection: keep-alive"),
         }
-        if !self.prepared.is_empty() {
-            out.extend_from_slice(&self.prepared);
+        if !prepared.is_empty() {
+            out.extend_from_slice(prepared);
         }
         if let Body::Standing(standing) = &self.body {
             out.extend_from_slice(&standing.fields);
@@ -493,8 +494,10 @@ impl fmt::Debug for Rest {
 impl Response {
     /// The first field of this name, as far as it is known before the answer is written.
     pub(crate) fn field(&self, name: &str) -> Option<String> {
-        let prepared =
-            std::str::from_utf8(&self.prepared).unwrap().split("\r\n").filter(|line| !line.is_empty());
+        let prepared = std::str::from_utf8(self.prepared.as_deref().unwrap_or_default())
+            .unwrap()
+            .split("\r\n")
+            .filter(|line| !line.is_empty());
         let standing = match &self.body {
             Body::Standing(standing) => std::str::from_utf8(&standing.fields).unwrap(),
             _ => "",

@@ -606,6 +606,23 @@ fn a_download_keeps_what_it_began_with() {
 }
 
 #[test]
+fn contents_that_clients_still_have_count_as_memory() {
+    let mut site = Site::new();
+    site.settings.cache = 1000;
+    for name in ["a", "b", "c", "d", "e"] {
+        site.put(name, [b'x'; 600]);
+    }
+    let mut files = site.files();
+    let is_mapped = |response: &Response| response.file_range().is_some();
+    // each forgets the one before, but somebody has them still
+    let held = ["/a", "/b", "/c"].map(|path| ask(&mut files, path));
+    assert!(!held.iter().any(is_mapped));
+    assert!(is_mapped(&ask(&mut files, "/d")), "three of them are nearly twice the budget");
+    drop(held);
+    assert!(!is_mapped(&ask(&mut files, "/e")));
+}
+
+#[test]
 fn a_mapped_file_that_is_truncated_is_seen_as_such() {
     let site = Site::new();
     site.put("long", vec![b'x'; 1300 * 1024]);

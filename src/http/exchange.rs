@@ -267,6 +267,8 @@ impl Exchange {
     /// that sends octet by octet (or an attacker) from having its head parsed again for each.
     fn cannot_be_complete(&self, latest: &[u8]) -> bool {
         matches!(self.state, State::Open)
+            // a bare CR at the start is refused without waiting for its line to end
+            && (self.unread.first() != Some(&b'\r') || self.unread.get(1) == Some(&b'\n'))
             && self.unread.len() > latest.len()
             && self.unread.len() < REQUEST_LINE_OCTETS_MAX
             && memchr::memchr(b'\n', latest).is_none()
@@ -879,6 +881,7 @@ mod tests {
             2 => Just(get("/later")),
             2 => (0usize..40_000).prop_map(|n| get(&format!("/big/{n}"))),
             1 => Just("\r\n".to_owned()),
+            1 => Just("\r?".to_owned()),
             1 => Just("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned()),
             1 => Just("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned()),
             2 => (0usize..200).prop_map(|n| post("/length", &format!("Content-Length: {n}"), &"c".repeat(n))),

@@ -882,6 +882,8 @@ mod tests {
             2 => (0usize..40_000).prop_map(|n| get(&format!("/big/{n}"))),
             1 => Just("\r\n".to_owned()),
             1 => Just("\r?".to_owned()),
+            1 => "[\r\n]{1,6}",
+            1 => Just("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
             1 => Just("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned()),
             1 => Just("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned()),
             2 => (0usize..200).prop_map(|n| post("/length", &format!("Content-Length: {n}"), &"c".repeat(n))),

@@ -368,16 +368,19 @@ fn line_is_too_long(input: &[u8]) -> bool {
     line.len() >= REQUEST_LINE_OCTETS_MAX && memchr::memchr(b'\n', &line[..REQUEST_LINE_OCTETS_MAX]).is_none()
 }
 
-/// Whether a request that cannot be read is a HEAD, whose answer has no content (RFC 9110 section 9.3.2).
-fn is_head(input: &[u8]) -> bool {
-    let start = input.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(input.len());
-    input[start..].starts_with(b"HEAD ")
+/// Whether a request that cannot be read is a HEAD, whose answer has no content (RFC 9110 section 9.3.2). Behind anything
+/// but empty lines it is not looked for: what is wrong with those may be known before it is here.
+fn is_head(mut input: &[u8]) -> bool {
+    while let Some(rest) = input.strip_prefix(b"\r\n") {
+        input = rest;
+    }
+    input.starts_with(b"HEAD ")
 }
 
 /// Something that is not HTTP at all, such as a TLS handshake, need not wait for its first line to end.
 #[inline]
 fn may_begin(octet: u8) -> bool {
-    octet.is_ascii_graphic() || octet == b'\r' || octet == b'\n'
+    octet.is_ascii_graphic() || octet == b'\r'
 }
 
 #[cold]

@@ -11,14 +11,20 @@
 //! | `/stream-broken` | streams two pieces and then fails: the connection is cut without an end |
 //! | `/status?code=N` | answers with this status |
 //! | `/header?value=V` | answers with the field `X-Value: V`, percent-decoded; 500 if V has control characters |
+//! | `/file?start=A&end=B` | sends these octets of the program's own file |
+//! | `/promise` | is answered by another thread |
+//! | `/promise-broken` | is forgotten by another thread: 500 |
 //! | `/unwanted` | answers 405, from the head alone if there is content |
 //! | anything else | `METHOD TARGET VERSION`, then the length of the content and how it begins |
 
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use uringd::http::{Method, Version};
-use uringd::{Admission, Cluster, Handler, Reply, Request, Response, Status};
+use uringd::{Admission, Cluster, Handler, MappedFile, Reply, Request, Response, Status};
 
 /// How much of the content is shown.
 const SHOWN_OCTETS_MAX: usize = 64;
@@ -46,6 +52,9 @@ impl Handler for Mirror {
             "/stream-broken" => Response::stream(broken_pieces()).into(),
             "/status" => status(number(request, "code")).into(),
             "/header" => header(parameter(request, "value").unwrap_or("")).into(),
+            "/file" => file(number(request, "start"), number(request, "end")).into(),
+            "/promise" => elsewhere(true),
+            "/promise-broken" => elsewhere(false),
             // without content there is nothing to look at before
             "/unwanted" => unwanted().into(),
             _ => show(request).into(),
@@ -90,27 +99,28 @@ fn status(code: u64) -> Status {
     }
 }
 
-fn header(value: &str) -> Response {
-    Response::text("x").with_header("X-Value", percent_decoded(value))
+fn file(start: u64, end: u64) -> Response {
+    match MappedFile::open("/proc/self/exe") {
+        Ok(file) if start <= end && end <= file.len() => Response::file(Arc::new(file), start..end),
+        Ok(_) => Status::RANGE_NOT_SATISFIABLE.into(),
+        Err(_) => Status::INTERNAL_SERVER_ERROR.into(),
+    }
 }
 
-/// What is no `%` with two digits behind it stays as it is.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let digit = |octet: u8| char::from(octet).to_digit(16).map(|digit| digit as u8);
-    let (mut decoded, mut rest) = (vec![], text.as_bytes());
-    loop {
-        rest = match rest {
-            [] => return decoded,
-            [b'%', high, low, rest @ ..] if digit(*high).is_some() && digit(*low).is_some() => {
-                decoded.push(digit(*high).unwrap_or(0) * 16 + digit(*low).unwrap_or(0));
-                rest
-            }
-            [octet, rest @ ..] => {
-                decoded.push(*octet);
-                rest
-            }
-        };
-    }
+/// Answers from another thread, or has that lose its promise.
+fn elsewhere(keeps: bool) -> Reply {
+    let (promise, reply) = Reply::promise();
+    std::thread::spawn(move || {
+        if keeps {
+            promise.keep(Response::text("from another thread\n"));
+        }
+    });
+    reply
+}
+
+fn header(value: &str) -> Response {
+    let value: Cow<'_, [u8]> = percent_decode_str(value).into();
+    Response::text("x").with_header("X-Value", value.into_owned())
 }
 
 fn number(request: &Request<'_>, name: &str) -> u64 {

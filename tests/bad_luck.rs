@@ -166,6 +166,17 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["--unix-mode", "888"], &["--unix-mode", "octal"]),
         (&["--max-body", "64KB"], &["--max-body", "'64KB'", "64KiB"]),
     ];
+    refused_before_anything_is_begun(table);
+    // a value out of a list, with the list
+    let end = ends(bare_command(&Program::Uringd.path()).args(["--log-level", "loud"]), 2);
+    contains_all(&end.line, &["--log-level", "'loud'", "error, warn, info, debug, trace"]);
+    let user = if is_root() { "no user no-such-user" } else { "only root can switch" };
+    let end = ends(&mut uringd(&["--user", "no-such-user"]), 2);
+    contains_all(&end.line, &["--user no-such-user", user]);
+}
+
+/// Arguments that are refused as wrong usage or configuration, with what the line must say.
+fn refused_before_anything_is_begun(table: &[(&[&str], &[&str])]) {
     for (arguments, parts) in table {
         let mut all = vec!["--listen", "127.0.0.1:0"];
         all.extend(*arguments);
@@ -173,12 +184,6 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         contains_all(&end.line, parts);
         assert!(end.log.is_empty(), "nothing was begun: {:#?}", end.log);
     }
-    // a value out of a list, with the list
-    let end = ends(bare_command(&Program::Uringd.path()).args(["--log-level", "loud"]), 2);
-    contains_all(&end.line, &["--log-level", "'loud'", "error, warn, info, debug, trace"]);
-    let user = if is_root() { "no user no-such-user" } else { "only root can switch" };
-    let end = ends(&mut uringd(&["--user", "no-such-user"]), 2);
-    contains_all(&end.line, &["--user no-such-user", user]);
 }
 
 #[test]
@@ -193,13 +198,7 @@ fn a_root_that_cannot_be_served_is_named_before_anything_is_begun() {
         (&["--root", folder, "--not-found", "404.html"], &["--not-found 404.html", "no such file", folder]),
         (&["--not-found", "404.html"], &["--not-found 404.html", "--root DIR"]),
     ];
-    for (arguments, parts) in table {
-        let mut all = vec!["--listen", "127.0.0.1:0"];
-        all.extend(*arguments);
-        let end = ends(&mut uringd(&all), 2);
-        contains_all(&end.line, parts);
-        assert!(end.log.is_empty(), "nothing was begun: {:#?}", end.log);
-    }
+    refused_before_anything_is_begun(table);
 }
 
 #[test]

@@ -1,22 +1,19 @@
 //! What `uringd --root DIR` promises: a table of requests with the sections of the RFCs that decide them, what happens
 //! when files change under their readers, what all that may cost, and that nothing outside the root is ever sent.
 //!
-//! Neighbours: `tests/files/cases.rs` is the table; `tests/wire/sockets.rs` tells how far a download is.
+//! Neighbours: `tests/files/cases.rs` is the table; `tests/common/sockets.rs` tells how far a download is.
 
 #[path = "files/cases.rs"]
 mod cases;
 mod common;
-#[path = "wire/sockets.rs"]
-#[allow(dead_code, reason = "made for tests/wire.rs, which uses more of it")]
-mod sockets;
 
 use cases::{BIG_OCTETS, Case, Expect, MODIFIED, NAME_MAX, cases};
+use common::sockets::Sockets;
 use common::*;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sockets::Sockets;
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -611,21 +608,7 @@ impl Download {
 
     /// Waits until the server cannot send any more, and gives how much it has sent by then.
     fn stall(&mut self) -> usize {
-        let (near, far) = (self.client.stream.local_addr().unwrap(), self.client.stream.peer_addr().unwrap());
-        let on_the_way = || {
-            let (near, far) = (self.sockets.end(near, far), self.sockets.end(far, near));
-            near.expect("our end").unread as usize + far.expect("the server's end").unsent as usize
-        };
-        let deadline = Instant::now() + PATIENCE;
-        let (mut last, mut since) = (on_the_way(), Instant::now());
-        while since.elapsed() < Duration::from_millis(150) {
-            assert!(Instant::now() < deadline, "it goes on sending");
-            thread::sleep(Duration::from_millis(5));
-            let now = on_the_way();
-            if now != last {
-                (last, since) = (now, Instant::now());
-            }
-        }
+        let last = self.sockets.wait_until_stuck(&self.client.stream, Duration::from_millis(150));
         self.got.extend(self.client.take_unread());
         self.got.len() + last
     }

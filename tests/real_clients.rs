@@ -21,7 +21,7 @@ const UPLOAD_OCTETS: usize = 900 * 1024;
 /// 1994-11-06 08:49:37, for files that are older than what a client has.
 const LONG_AGO_SECS: u64 = 784_111_777;
 
-/// What a client downloads, a server for it and one that shows what it sent, and a folder to work in.
+/// What a client downloads, a server for it and one that shows what it sent, and a folder that the client works in.
 struct Fixture {
     files: Server,
     mirror: Server,
@@ -39,8 +39,8 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let site = folder.path().join("site");
         make_site(&site);
-        fs::create_dir(folder.path().join("work")).unwrap();
-        fs::write(folder.path().join("work/upload"), octets(UPLOAD_OCTETS)).unwrap();
+        fs::create_dir(folder.path().join("desk")).unwrap();
+        fs::write(folder.path().join("desk/upload"), octets(UPLOAD_OCTETS)).unwrap();
         let files = Server::start(Program::Uringd, &["--workers", "1", "--root", site.to_str().unwrap()]);
         let mirror = Server::start(Program::Mirror, &["--workers", "1"]);
         let workers = [files.listening(), mirror.listening()].concat();
@@ -53,13 +53,13 @@ impl Fixture {
     }
 
     /// Below the folder in which clients run.
-    fn work(&self, path: &str) -> PathBuf {
-        self.folder.path().join("work").join(path)
+    fn desk(&self, path: &str) -> PathBuf {
+        self.folder.path().join("desk").join(path)
     }
 
     /// Runs a client to its end.
     fn run(&self, program: &str, arguments: &[&str]) -> Ran {
-        let mut command = client("timeout", &self.work(""));
+        let mut command = client("timeout", &self.desk(""));
         command.args(["-k", "5", PROGRAM_SECS_MAX, program]).args(arguments);
         Ran::from(command.output().expect("`timeout` starts"))
     }
@@ -73,7 +73,7 @@ impl Fixture {
 
     /// Starts a client that loads slowly and kills it when some of the file is here. Gives how much.
     fn cut_short(&self, program: &str, arguments: &[&str], file: &Path) -> u64 {
-        let mut child = client(program, &self.work("")).args(arguments).spawn().expect("the client starts");
+        let mut child = client(program, &self.desk("")).args(arguments).spawn().expect("the client starts");
         let length = || fs::metadata(file).map_or(0, |metadata| metadata.len());
         let deadline = Instant::now() + PATIENCE;
         while length() == 0 && Instant::now() < deadline {
@@ -187,7 +187,7 @@ fn same_file(one: &Path, other: &Path) -> bool {
 #[test]
 fn curl_goes_on_with_a_download_that_was_cut() {
     let Some(fixture) = Fixture::for_client("curl") else { return };
-    let (big, file) = (url(fixture.files.address, "/big"), fixture.work("big"));
+    let (big, file) = (url(fixture.files.address, "/big"), fixture.desk("big"));
     let have = fixture.cut_short("curl", &["-q", "-sS", "--limit-rate", "300K", "-o", "big", &big], &file);
     let again = ["-C", "-", "-o", "big", &big];
     let said = fixture.curl("%{http_code} %{size_download}", &again).text();
@@ -214,7 +214,7 @@ fn curl_gets_the_ranges_it_asks_for() {
         let said = fixture.curl("%{http_code} %header{content-range}", &["-r", range, "-o", "part", &big]);
         let field = format!("206 bytes {}-{}/{BIG_OCTETS}", part.start, part.end - 1);
         assert_eq!(said.text(), field, "{range}");
-        assert!(fs::read(fixture.work("part")).unwrap() == whole[part], "{range}");
+        assert!(fs::read(fixture.desk("part")).unwrap() == whole[part], "{range}");
     }
     let beyond =
         fixture.curl("%{http_code} %header{content-range}", &["-r", "6000000-", "-o", "/dev/null", &big]);
@@ -238,7 +238,7 @@ fn curl_gets_the_compressed_sibling_if_it_can_decompress() {
         let arguments = [coding, &["-o", "style.css", &style_url]].concat();
         let said = fixture.curl(what, &arguments).text();
         assert_eq!(said, format!("200 {size} {field}|text/css; charset=utf-8|Accept-Encoding"), "{coding:?}");
-        assert_eq!(fs::read_to_string(fixture.work("style.css")).unwrap(), style(), "{coding:?}");
+        assert_eq!(fs::read_to_string(fixture.desk("style.css")).unwrap(), style(), "{coding:?}");
     }
     fixture.finish();
 }
@@ -250,7 +250,7 @@ fn curl_is_told_that_it_has_the_file_until_that_changes() {
     let small = url(fixture.files.address, "/small.txt");
     let first = ["-R", "--etag-save", "tag", "-o", "small", &small];
     assert_eq!(fixture.curl("%{http_code}", &first).text(), "200");
-    assert_eq!(fs::metadata(fixture.work("small")).unwrap().mtime() as u64, LONG_AGO_SECS);
+    assert_eq!(fs::metadata(fixture.desk("small")).unwrap().mtime() as u64, LONG_AGO_SECS);
 
     let by_date = ["-z", "small", "-o", "new", &small];
     let by_tag = ["--etag-compare", "tag", "-o", "new", &small];
@@ -264,7 +264,7 @@ fn curl_is_told_that_it_has_the_file_until_that_changes() {
     fs::write(fixture.site("small.txt"), "other\n").unwrap();
     for condition in [by_date, by_tag] {
         fixture.files.wait("the change is seen", || fixture.curl("%{http_code}", &condition).text() == "200");
-        assert_eq!(fs::read_to_string(fixture.work("new")).unwrap(), "other\n", "{condition:?}");
+        assert_eq!(fs::read_to_string(fixture.desk("new")).unwrap(), "other\n", "{condition:?}");
     }
     fixture.finish();
 }
@@ -281,7 +281,7 @@ fn curl_gets_many_files_over_one_connection_and_over_many() {
     let many = fixture.curl("%{http_code}\n", &["-Z", "--parallel-max", "20", "-o", "file#1", &numbered]);
     assert_eq!(many.text(), "200\n".repeat(60));
     for number in 1..=60 {
-        assert!(same_file(&fixture.work(&format!("file{number}")), &fixture.site("style.css")), "{number}");
+        assert!(same_file(&fixture.desk(&format!("file{number}")), &fixture.site("style.css")), "{number}");
     }
     fixture.finish();
 }
@@ -293,7 +293,7 @@ fn curl_speaks_http_1_0() {
     let big = url(files, "/big");
     let closed = fixture.curl("%{http_code} %header{connection}", &["--http1.0", "-o", "big", &big]);
     assert_eq!(closed.text(), "200 close");
-    assert!(same_file(&fixture.work("big"), &fixture.site("big")));
+    assert!(same_file(&fixture.desk("big"), &fixture.site("big")));
 
     let twice = url(files, "/small.txt?[1-2]");
     let kept = ["--http1.0", "-H", "Connection: keep-alive", "-o", "/dev/null", &twice];
@@ -319,11 +319,11 @@ fn curl_finds_directories_and_nothing_outside_of_them() {
     let head = fixture.curl("", &["-I", &url(files, "/big")]).text();
     assert!(head.contains(&format!("Content-Length: {BIG_OCTETS}\r\n")), "{head}");
 
-    fs::write(fixture.work("secret"), "secret").unwrap();
-    for path in ["/../work/secret", "/docs/../../work/secret", "/%2e%2e/work/secret", "/..%2fwork/secret"] {
+    fs::write(fixture.desk("secret"), "secret").unwrap();
+    for path in ["/../desk/secret", "/docs/../../desk/secret", "/%2e%2e/desk/secret", "/..%2fdesk/secret"] {
         let said = fixture.curl("%{http_code}", &["--path-as-is", "-o", "got", &url(files, path)]).text();
         assert!(["400", "404"].contains(&said.as_str()), "{path}: {said}");
-        assert!(!fs::read_to_string(fixture.work("got")).unwrap().contains("secret"), "{path}");
+        assert!(!fs::read_to_string(fixture.desk("got")).unwrap().contains("secret"), "{path}");
     }
     let posted = fixture.curl("%{http_code} %header{allow}", &["-d", "x", "-o", "got", &url(files, "/big")]);
     assert!(posted.text().starts_with("405 GET, HEAD"), "{}", posted.text());
@@ -358,7 +358,7 @@ fn curl_uploads_with_and_without_asking_first_and_in_chunks() {
 #[test]
 fn curl_that_asks_first_sends_nothing_that_is_refused() {
     let Some(fixture) = Fixture::for_client("curl") else { return };
-    fs::write(fixture.work("too-long"), octets(2 << 20)).unwrap();
+    fs::write(fixture.desk("too-long"), octets(2 << 20)).unwrap();
     for (path, content, status) in [("/up", "@too-long", "413"), ("/unwanted", "@upload", "405")] {
         let target = url(fixture.mirror.address, path);
         let asks = ["-H", "Expect: 100-continue", "--data-binary", content, "-o", "got", &target];
@@ -375,7 +375,7 @@ fn curl_sees_a_stream_whole_and_a_broken_one_as_broken() {
     let whole = fixture.curl(what, &["-o", "got", &url(mirror, "/stream?n=500&size=10000")]).text();
     assert_eq!(whole, "200 5000000 chunked");
     let letters = (b'a'..=b'z').cycle().take(500).flat_map(|letter| [letter; 10_000]);
-    assert!(fs::read(fixture.work("got")).unwrap().into_iter().eq(letters));
+    assert!(fs::read(fixture.desk("got")).unwrap().into_iter().eq(letters));
 
     let broken = fixture.run("curl", &["-q", "-sS", &url(mirror, "/stream-broken")]);
     // "transfer closed with outstanding read data remaining"
@@ -399,7 +399,7 @@ fn wget_mirrors_a_site_and_then_fetches_only_what_has_changed() {
     wget(&fixture, &mirror);
     let linked = ["index.html", "docs/index.html", "docs/a b.html", "docs/empty.txt", "style.css", "app.js"];
     for file in [&linked[..], &["images/dot.png", "big"]].concat() {
-        let copy = fixture.work("copy").join(file);
+        let copy = fixture.desk("copy").join(file);
         assert!(same_file(&copy, &fixture.site(file)), "{file}");
         assert_eq!(fs::metadata(&copy).unwrap().mtime() as u64, LONG_AGO_SECS, "{file}");
     }
@@ -415,14 +415,14 @@ fn wget_mirrors_a_site_and_then_fetches_only_what_has_changed() {
         let said = wget(&fixture, &mirror).said;
         said.matches("saved [").count() == 1
     });
-    assert!(same_file(&fixture.work("copy/app.js"), &fixture.site("app.js")));
+    assert!(same_file(&fixture.desk("copy/app.js"), &fixture.site("app.js")));
     fixture.finish();
 }
 
 #[test]
 fn wget_goes_on_with_a_download_that_was_cut() {
     let Some(fixture) = Fixture::for_client("wget") else { return };
-    let (big, file) = (url(fixture.files.address, "/big"), fixture.work("big"));
+    let (big, file) = (url(fixture.files.address, "/big"), fixture.desk("big"));
     let slow = [&WGET[..], &["-q", "--limit-rate=300K", "-O", "big", &big]].concat();
     let have = fixture.cut_short("wget", &slow, &file);
     let said = wget(&fixture, &["-c", &big]).said;
@@ -440,7 +440,7 @@ fn wget_fetches_by_time_and_posts() {
     let Some(fixture) = Fixture::for_client("wget") else { return };
     let small = url(fixture.files.address, "/small.txt");
     let said = wget(&fixture, &["-N", &small]).said;
-    assert!(said.contains("200 OK") && same_file(&fixture.work("small.txt"), &fixture.site("small.txt")));
+    assert!(said.contains("200 OK") && same_file(&fixture.desk("small.txt"), &fixture.site("small.txt")));
     let said = wget(&fixture, &["-N", &small]).said;
     assert!(said.contains("304 Not Modified") && !said.contains("saved ["), "{said}");
 
@@ -455,7 +455,7 @@ fn wget_fetches_by_time_and_posts() {
 /// Runs a script that ends with `ok` if all it looked at was as it should be.
 fn run_script(interpreter: &str, name: &str, script: &str) {
     let Some(fixture) = Fixture::for_client(interpreter) else { return };
-    fs::write(fixture.work(name), script).unwrap();
+    fs::write(fixture.desk(name), script).unwrap();
     let (files, mirror) = (url(fixture.files.address, ""), url(fixture.mirror.address, ""));
     let style = fixture.site("style.css");
     let ran = fixture.run(interpreter, &[name, &files, &mirror, style.to_str().unwrap()]).succeeded();

@@ -4,12 +4,10 @@
 #[path = "wire/cases.rs"]
 mod cases;
 mod common;
-#[path = "wire/sockets.rs"]
-mod sockets;
 
 use cases::{Case, Expect, LONG, Then, cases};
+use common::sockets::Sockets;
 use common::*;
-use sockets::Sockets;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,6 +24,8 @@ const NEXT_SHOWN: &str = "GET /next 1.1\ncontent 0 octets: \n";
 const BLOTTED_DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 /// More failures than this say nothing new.
 const FAILURES_MAX: usize = 40;
+/// A server that has sent nothing for so long cannot.
+const STUCK: Duration = Duration::from_millis(250);
 /// What a worker's anonymous memory may differ by for reasons that are not the client's.
 const SLACK_KIB: u64 = 8 * 1024;
 /// Beyond a time limit, the machine's noise.
@@ -552,6 +552,37 @@ fn a_stream_that_fails_is_cut_without_the_last_chunk() {
 }
 
 #[test]
+fn a_part_of_a_file_arrives_octet_for_octet() {
+    let (server, worker) = mirror(&[]);
+    let program = std::fs::read(Program::Mirror.path()).unwrap();
+    let mut client = server.connect();
+    for (start, end) in [(0, 0), (0, 1), (5000, 9096), (262_140, 262_150), (1, 1_000_000), (0, program.len())]
+    {
+        let answer = client.get(&format!("/file?start={start}&end={end}"));
+        assert_eq!(answer.status, 200);
+        assert!(answer.body == program[start..end], "{start}..{end}");
+    }
+    assert_eq!(client.get("/file?start=2&end=1").status, 416);
+    assert_unharmed(&server, worker);
+}
+
+#[test]
+fn promises_of_other_threads_are_kept_in_order_and_a_lost_one_is_500() {
+    let (server, worker) = mirror(&[]);
+    let mut client = server.connect();
+    let paths = ["/promise", "/promise-broken", "/promise", "/x"];
+    client.send(paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).concat());
+    let answers: Vec<Answer> = paths.iter().map(|_| client.read_answer().expect("an answer")).collect();
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 500, 200, 200]);
+    assert_eq!(answers[2].text(), "from another thread");
+    // clients that do not wait for it
+    for _ in 0..100 {
+        server.connect().send("GET /promise HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    assert_unharmed(&server, worker);
+}
+
+#[test]
 fn a_stream_that_nobody_reads_is_not_made() {
     let Some(sockets) = Sockets::open() else {
         return skip("this kernel does not say what was read (CONFIG_INET_DIAG)");
@@ -570,39 +601,20 @@ fn a_stream_that_nobody_reads_is_not_made() {
         assert_eq!(client.read_head().unwrap().header("transfer-encoding"), Some("chunked"));
     }
     for client in &clients {
-        wait_until_stuck(&sockets, client, server.address);
+        sockets.wait_until_stuck(&client.stream, STUCK);
         bounded("nobody reads");
     }
     for _ in 0..50 {
         clients[0].read_octets(1024 * 1024).expect("more of the stream");
         bounded("one reads");
     }
-    wait_until_stuck(&sockets, &clients[0], server.address);
+    sockets.wait_until_stuck(&clients[0].stream, STUCK);
     bounded("it has stopped again");
     assert_eq!(server.get("/next").status, 200, "others are served");
     clients.into_iter().for_each(Client::reset);
     server.wait("all sockets are closed", || held_sockets(server.port()) == 0);
     bounded("all are gone");
     assert_unharmed(&server, worker);
-}
-
-/// Waits until what is on its way to this client has been the same for a while: the server has stopped sending.
-fn wait_until_stuck(sockets: &Sockets, client: &Client, server: SocketAddr) {
-    let local = client.stream.local_addr().unwrap();
-    let on_the_way = || {
-        let (near, far) = (sockets.end(local, server), sockets.end(server, local));
-        (near.expect("our end").unread, far.expect("the server's end").unsent)
-    };
-    let deadline = Instant::now() + PATIENCE;
-    let (mut last, mut since) = (on_the_way(), Instant::now());
-    while since.elapsed() < Duration::from_millis(250) {
-        assert!(Instant::now() < deadline, "it goes on sending");
-        thread::sleep(Duration::from_millis(5));
-        let now = on_the_way();
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
 }
 
 // ---- one connection, octet by octet ----

@@ -386,6 +386,7 @@ impl Exchange {
             out.extend_from_slice(response::CONTINUE);
         }
         match head.framing {
+            // here already, as most short content is: neither it nor its head is kept
             Framing::Length(length) if length <= following.len() as u64 => {
                 let (content, following) = following.split_at(length as usize);
                 let body = Bytes::copy_from_slice(content);

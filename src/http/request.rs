@@ -174,6 +174,22 @@ impl<'a> Headers<'a> {
 mod tests {
     use super::*;
 
+    /// RFC 9112 section 3.2.2: the target's host counts more than the field's.
+    #[test]
+    fn the_host_that_was_asked() {
+        let fields = [httparse::Header { name: "host", value: b"field:80" }];
+        for (target, host) in [
+            ("/a", Some(&b"field:80"[..])),
+            ("*", Some(b"field:80")),
+            ("/http://other/", Some(b"field:80")),
+            ("http://target:81/a?b", Some(b"target:81")),
+            ("http://target?b", Some(b"target")),
+        ] {
+            assert_eq!(Request::example(Method::Get, target, &fields).host(), host, "{target}");
+        }
+        assert_eq!(Request::example(Method::Get, "/", &[]).host(), None);
+    }
+
     #[test]
     fn path_and_query_of_every_form() {
         let table = [
@@ -187,14 +203,7 @@ mod tests {
             ("/redirect?to=http://example.org/", "/redirect", Some("to=http://example.org/")),
         ];
         for (target, path, query) in table {
-            let request = Request {
-                method: Method::Get,
-                target,
-                version: Version::Http11,
-                headers: Headers(&[]),
-                body: &NO_CONTENT,
-                peer: None,
-            };
+            let request = Request::example(Method::Get, target, &[]);
             assert_eq!((request.path(), request.query()), (path, query), "{target}");
         }
     }

@@ -2,6 +2,8 @@
 //! Everything waits for events with a deadline; nothing sleeps for luck; no process is left behind.
 #![allow(dead_code, missing_docs, reason = "each test file uses its part of it")]
 
+pub mod sockets;
+
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -222,17 +224,9 @@ impl Server {
         let pid = client.get("/pid").pid();
         client.send(format!("GET /block?ms={ms} HTTP/1.1\r\nHost: test\r\n\r\n"));
         // one that does not block wakes up every 50 ms, to look for stranded connections
-        let wake_ups = || status_field(pid, "voluntary_ctxt_switches").expect("a running process");
-        let deadline = Instant::now() + PATIENCE;
-        let (mut last, mut since) = (wake_ups(), Instant::now());
-        while since.elapsed() < Duration::from_millis(250) {
-            assert!(Instant::now() < deadline, "worker {pid} does not block");
-            std::thread::sleep(Duration::from_millis(5));
-            let now = wake_ups();
-            if now != last {
-                (last, since) = (now, Instant::now());
-            }
-        }
+        wait_until_still("the worker blocks", Duration::from_millis(250), || {
+            status_field(pid, "voluntary_ctxt_switches").expect("a running process")
+        });
         (client, pid)
     }
 
@@ -240,6 +234,21 @@ impl Server {
     pub fn get(&self, path: &str) -> Answer {
         self.connect().get_and_close(path)
     }
+}
+
+/// Waits until what is read has been the same for so long, and gives it.
+pub fn wait_until_still<T: PartialEq>(what: &str, long: Duration, read: impl Fn() -> T) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut last, mut since) = (read(), Instant::now());
+    while since.elapsed() < long {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+        let now = read();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    last
 }
 
 impl Drop for Server {

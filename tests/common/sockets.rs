@@ -1,11 +1,13 @@
 //! What of the sent octets the server has read, from the kernel (sock_diag(7)): with this a request is really split
 //! where a test splits it, without a pause that hopes for it.
 
+use super::wait_until_still;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
@@ -58,6 +60,16 @@ impl Sockets {
     pub fn has_read(&self, octets: u64, server: SocketAddr, client: SocketAddr) -> bool {
         self.end(server, client)
             .is_none_or(|end| end.received.is_none_or(|received| received >= octets && end.unread == 0))
+    }
+
+    /// Waits until what is on its way to this client has been the same for so long (the server cannot send any more), and
+    /// gives how many octets that are.
+    pub fn wait_until_stuck(&self, client: &TcpStream, long: Duration) -> usize {
+        let (near, far) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        wait_until_still("the server stops sending", long, || {
+            let (near, far) = (self.end(near, far), self.end(far, near));
+            near.expect("our end").unread as usize + far.expect("the server's end").unsent as usize
+        })
     }
 }
 

@@ -11,7 +11,7 @@
 //! | `/stream-broken` | streams two pieces and then fails: the connection is cut without an end |
 //! | `/status?code=N` | answers with this status |
 //! | `/header?value=V` | answers with the field `X-Value: V`, percent-decoded; 500 if V has control characters |
-//! | `/file?start=A&end=B` | sends these octets of the program's own file |
+//! | `/part?start=A&end=B` | sends these octets of the program's own file |
 //! | `/promise` | is answered by another thread |
 //! | `/promise-broken` | is forgotten by another thread: 500 |
 //! | `/unwanted` | answers 405, from the head alone if there is content |
@@ -52,7 +52,7 @@ impl Handler for Mirror {
             "/stream-broken" => Response::stream(broken_pieces()).into(),
             "/status" => status(number(request, "code")).into(),
             "/header" => header(parameter(request, "value").unwrap_or("")).into(),
-            "/file" => file(number(request, "start"), number(request, "end")).into(),
+            "/part" => file(number(request, "start"), number(request, "end")).into(),
             "/promise" => elsewhere(true),
             "/promise-broken" => elsewhere(false),
             // without content there is nothing to look at before

@@ -558,11 +558,11 @@ fn a_part_of_a_file_arrives_octet_for_octet() {
     let mut client = server.connect();
     for (start, end) in [(0, 0), (0, 1), (5000, 9096), (262_140, 262_150), (1, 1_000_000), (0, program.len())]
     {
-        let answer = client.get(&format!("/file?start={start}&end={end}"));
+        let answer = client.get(&format!("/part?start={start}&end={end}"));
         assert_eq!(answer.status, 200);
         assert!(answer.body == program[start..end], "{start}..{end}");
     }
-    assert_eq!(client.get("/file?start=2&end=1").status, 416);
+    assert_eq!(client.get("/part?start=2&end=1").status, 416);
     assert_unharmed(&server, worker);
 }
 

@@ -65,6 +65,13 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// a message cannot be {done}: {problem}
+    Message {
+        /// `written` or `read`.
+        done: &'static str,
+        /// What serde said.
+        problem: String,
+    },
     /// the channel to the {peer} broke: {problem}
     Channel {
         /// Who is at the other end.
@@ -83,6 +90,10 @@ impl Error {
     /// A value that cannot be used: the option as the user knows it, and what would be right.
     pub fn config(option: impl Into<String>, problem: impl Into<String>) -> Self {
         Error::Config { option: option.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn message(done: &'static str, problem: &serde_json::Error) -> Self {
+        Error::Message { done, problem: problem.to_string() }
     }
 
     /// The exit code that `uringd --help` documents for this cause.

@@ -3,7 +3,10 @@
 //!
 //! Neighbours: made by `master::lifecycle` and `master::event_loop`, given to `Cluster::on_event`.
 
+use crate::error::{Error, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::fmt;
 
 /// Identifies one worker process for as long as the master lives; never used twice (Node's `worker.id`).
@@ -18,6 +21,53 @@ pub struct WorkerRef {
     pub slot: usize,
     /// Its process ID; 0 when it could not be started.
     pub pid: i32,
+}
+
+/// What programs say to each other through the channel: any value that serde can write as JSON.
+///
+/// ```
+/// # fn main() -> uringd::Result<()> {
+/// let message = uringd::Message::new(("jobs", 3))?;
+/// assert_eq!(message.read::<(String, u32)>()?, ("jobs".to_owned(), 3));
+/// assert_eq!(message.to_string(), r#"["jobs",3]"#);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Message(Value);
+
+impl Message {
+    /// Writes a value as a message.
+    ///
+    /// # Errors
+    /// It has no form in JSON, such as a map whose keys are no strings.
+    pub fn new(value: impl Serialize) -> Result<Message> {
+        serde_json::to_value(value).map(Message).map_err(|error| Error::message("written", &error))
+    }
+
+    /// Reads it as a value of this type.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        T::deserialize(&self.0).map_err(|error| Error::message("read", &error))
+    }
+
+    pub(crate) fn of(value: Value) -> Message {
+        Message(value)
+    }
+
+    pub(crate) fn value(&self) -> &Value {
+        &self.0
+    }
+}
+
+/// Its JSON.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// How a process ended. Absent (`None` in events) for a process that is not our child.
@@ -78,8 +128,7 @@ pub enum Event {
         /// The sender.
         worker: WorkerRef,
         /// What it said.
-        #[serde(skip)]
-        message: String,
+        message: Message,
     },
     /// The channel to a worker is closed.
     Disconnect(WorkerRef),

@@ -32,9 +32,9 @@ mod worker;
 
 pub use cluster::{Cluster, Role};
 pub use error::{Error, Result, RingRefusal};
-pub use event::{Cause, Event, ExitStatus, Roll, WorkerId, WorkerRef};
+pub use event::{Cause, Event, ExitStatus, Message, Roll, WorkerId, WorkerRef};
 pub use files::Files;
-pub use handler::{Handler, Later, Promise, Reply};
+pub use handler::{Handler, Promise, Reply};
 pub use http::{Admission, Request, Response, Status};
 pub use sys::file::MappedFile;
 pub use worker::Worker;

@@ -6,7 +6,7 @@ use uringd::http::Method;
 use uringd::{Admission, Cluster, Handler, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
-    let outcome = Cluster::from_args().run(|mut worker| -> Box<dyn Handler> {
+    let outcome = Cluster::from_args().run(|worker| -> Box<dyn Handler> {
         match worker.files() {
             Some(files) => Box::new(files),
             None => Box::new(Hello::new()),

@@ -9,7 +9,7 @@ use super::report;
 use super::spawn::Spawner;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::event::{Event, ExitStatus, WorkerId, WorkerRef};
+use crate::event::{Event, ExitStatus, Message, WorkerId, WorkerRef};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, HandleKind, Received};
 use crate::sys::process::{Child, Ended};
@@ -321,8 +321,7 @@ impl EventLoop {
             Received::Closed => self.disconnected(id),
             Received::Broken(error) => self.broke_off(id, format!("broke the protocol: {error}")),
             Received::Plain(message) => {
-                let message = message.to_string();
-                self.emit(&Event::Message { worker: self.reference(id), message });
+                self.emit(&Event::Message { worker: self.reference(id), message: Message::of(message) });
             }
             Received::HandleLost { .. } => self.trouble(id, "a listening socket did not reach it".into()),
             // nothing here asks a worker for its connections yet

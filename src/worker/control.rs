@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `event_loop` obeys; `ipc::channel` carries; `sys::signal` catches SIGTERM.
 
+use crate::event::Message;
 use crate::ipc::message::{ToMaster, ToWorker, Travelling};
 use crate::ipc::{Channel, HandleKind, Received};
 use crate::sys::{process, signal, socket};
@@ -178,6 +179,13 @@ impl Control {
 
     pub fn listening(&mut self, listener: usize) {
         self.say(&ToMaster::Listening { listener });
+    }
+
+    /// Says to the master what the program has to say.
+    pub fn pass_on(&mut self, message: &Message) {
+        if let Err(error) = self.channel.send_plain(message.value()) {
+            tracing::warn!(%error, "a message to the master is lost");
+        }
     }
 
     /// Hands a connection to the master.

@@ -33,6 +33,7 @@ use event_loop::EventLoop;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 /// Runs this process as a worker and gives its exit code. A uringd master says in `start` how to serve; another
 /// kind says nothing, and then `own_settings` do.
@@ -99,7 +100,7 @@ fn serve<H: Handler>(
     };
     let mailbox = Mailbox::open().map_err(|e| Error::io("make an eventfd", e))?;
     service::install_hook();
-    let worker = Worker { id: start.id, slot: start.slot, core: start.core, files };
+    let worker = Worker::new(start.id, start.slot, start.core, files, Arc::clone(&mailbox));
     let Some(handler) = service::guard(|| "the factory".to_owned(), || make(worker)) else {
         let problem = "the program's factory panicked".to_owned();
         say(&mut channel, &ToMaster::Failed { problem: problem.clone() });

@@ -2,10 +2,11 @@
 //!
 //! Neighbours: `event_loop` lends one to each exchange it feeds; the handler is the program's.
 
-use crate::handler::{Handler, Later, Reply};
+use crate::handler::{Handler, Kind, Later};
 use crate::http::{Admission, Answer, Request, Response, Service, Status};
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
 /// See the module's comment.
@@ -59,12 +60,33 @@ fn report(request: &str) {
     }
 }
 
+#[cold]
+fn failed(request: &Request<'_>, error: &dyn Error) -> Response {
+    let request = request_line(request);
+    tracing::error!(request, error = chain(error), "the handler failed");
+    Response::status(Status::INTERNAL_SERVER_ERROR)
+}
+
+/// An error and its causes, on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        line = format!("{line}: {cause}");
+        next = cause.source();
+    }
+    line
+}
+
+fn request_line(request: &Request<'_>) -> String {
+    format!("{} {}", request.method().as_str(), request.target())
+}
+
 impl<H: Handler> Guarded<'_, H> {
     /// `None` if the handler panicked.
     #[inline]
     fn guarded<T>(&mut self, request: &Request<'_>, call: impl FnOnce(&mut H) -> T) -> Option<T> {
-        let request_line = || format!("{} {}", request.method().as_str(), request.target());
-        let outcome = guard(request_line, || call(self.handler));
+        let outcome = guard(|| request_line(request), || call(self.handler));
         *self.panicked |= outcome.is_none();
         outcome
     }
@@ -78,12 +100,13 @@ impl<H: Handler> Service for Guarded<'_, H> {
 
     #[inline]
     fn call(&mut self, request: &Request<'_>) -> Answer {
-        match self.guarded(request, |handler| handler.handle(request)) {
-            Some(Reply::Now(response)) => Answer::Now(response),
-            Some(Reply::Later(later)) => {
+        match self.guarded(request, |handler| handler.handle(request).0) {
+            Some(Kind::Now(response)) => Answer::Now(response),
+            Some(Kind::Later(later)) => {
                 *self.later = Some(later);
                 Answer::Later
             }
+            Some(Kind::Failed(error)) => Answer::Now(failed(request, &*error)),
             None => Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR)),
         }
     }

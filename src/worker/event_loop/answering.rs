@@ -189,8 +189,8 @@ impl<H: Handler> EventLoop<H> {
 
     pub(super) fn owe(&mut self, slot: u32, later: Later) {
         let token = self.connections.token(slot);
-        let owed = match later.0 {
-            Pending::After { time, make } => {
+        let owed = match later {
+            Later::After { time, make } => {
                 self.later_count += 1;
                 // the handler may have taken its time since the turn began
                 self.clock.advance();
@@ -198,7 +198,7 @@ impl<H: Handler> EventLoop<H> {
                 self.later.insert(key, (token, make));
                 Owed::Later(key)
             }
-            Pending::Promised(number) => {
+            Later::Promised(number) => {
                 self.promises.insert(number, token);
                 Owed::Promise(number)
             }
@@ -226,12 +226,24 @@ impl<H: Handler> EventLoop<H> {
         }
     }
 
-    /// Other threads have answered.
-    pub(super) fn complete_promises(&mut self) {
-        for (number, response) in self.mailbox.take() {
-            if let Some(token) = self.promises.remove(&number) {
-                self.complete_one(token, response);
+    /// What other threads, and this one's program, have said.
+    #[inline]
+    pub(super) fn read_mail(&mut self) {
+        if self.mailbox.is_full() {
+            for mail in self.mailbox.take() {
+                self.read_one(mail);
             }
+        }
+    }
+
+    fn read_one(&mut self, mail: Mail) {
+        match mail {
+            Mail::Kept(number, response) => {
+                if let Some(token) = self.promises.remove(&number) {
+                    self.complete_one(token, response);
+                }
+            }
+            Mail::ToMaster(message) => self.control.pass_on(&message),
         }
     }
 

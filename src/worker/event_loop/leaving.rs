@@ -13,9 +13,10 @@ impl<H: Handler> EventLoop<H> {
                     self.ring.push(WATCH_CHANNEL, Op::Watch(self.control.channel_fd()));
                 }
             }
-            WATCH_MAILBOX => {
-                self.complete_promises();
-                self.ring.push(WATCH_MAILBOX, Op::Watch(self.mailbox.wake_fd()));
+            // the mail itself is read at the end of every turn
+            WATCH_BELL => {
+                self.mailbox.answer_bell();
+                self.ring.push(WATCH_BELL, Op::Watch(self.mailbox.bell()));
             }
             _ => {
                 self.control.woken();

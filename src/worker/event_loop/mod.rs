@@ -22,7 +22,7 @@ use super::service::{self, Guarded};
 use super::timers::{Class, Timers};
 use crate::config::WorkerSettings;
 use crate::error::{Error, Result};
-use crate::handler::{Handler, Later, Mailbox, Pending};
+use crate::handler::{Handler, Later, Mail, Mailbox};
 use crate::http::{Conditions, Exchange, Part, Progress, Response, Rest, Status};
 use crate::ipc::message::Travelling;
 use crate::ring::{Completion, Lease, Message, Op, Received, Ring, Span, Token};
@@ -57,7 +57,7 @@ const UNREAD_MAX: usize = 1 << 20;
 /// What is watched beside sockets.
 const WATCH_CHANNEL: Token = Token { slot: 0, generation: 0 };
 const WATCH_WAKE: Token = Token { slot: 1, generation: 0 };
-const WATCH_MAILBOX: Token = Token { slot: 2, generation: 0 };
+const WATCH_BELL: Token = Token { slot: 2, generation: 0 };
 
 /// See the module's comment.
 pub struct EventLoop<H> {
@@ -155,7 +155,7 @@ impl<H: Handler> EventLoop<H> {
     pub fn run(mut self) -> Result<i32> {
         self.ring.push(WATCH_CHANNEL, Op::Watch(self.control.channel_fd()));
         self.ring.push(WATCH_WAKE, Op::Watch(self.control.wake_fd()));
-        self.ring.push(WATCH_MAILBOX, Op::Watch(self.mailbox.wake_fd()));
+        self.ring.push(WATCH_BELL, Op::Watch(self.mailbox.bell()));
         self.hear();
         while !self.is_finished() {
             self.turn()?;
@@ -179,6 +179,7 @@ impl<H: Handler> EventLoop<H> {
         }
         self.expire_timers();
         self.complete_later();
+        self.read_mail();
         self.accept_afresh();
         // a suicide under a master that never answers is an order to drain
         self.obey();
@@ -237,7 +238,7 @@ impl<H: Handler> EventLoop<H> {
     }
 
     fn timeout(&self) -> Duration {
-        if !self.following.is_empty() {
+        if !self.following.is_empty() || self.mailbox.is_full() {
             return Duration::ZERO;
         }
         let deadlines = [

@@ -1,0 +1,114 @@
+//! The programmer's side: a request comes in, a reply goes out. Whether it goes now or later is decided per request.
+//!
+//! `reply` is what a handler gives, `mailbox` how other threads reach the worker's loop (promises are kept through it).
+//!
+//! Neighbours: `cluster` takes the factory that makes handlers; `files` is one; `worker` calls them.
+
+mod mailbox;
+mod reply;
+
+pub(crate) use mailbox::{Mail, Mailbox};
+pub(crate) use reply::{Kind, Later};
+pub use reply::{Promise, Reply};
+
+use crate::event::Message;
+use crate::http::{Admission, Request};
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+
+/// Answers requests. Made by the factory once in each worker process and called on that process's only thread, so it
+/// needs neither `Send` nor `Sync` and may keep state in plain fields.
+///
+/// A closure over `&Request` that gives anything that becomes a [`Reply`] is a handler. A type of your own can say more:
+/// what it does with bodies, messages and the end of its worker.
+///
+/// A handler that blocks, blocks its worker: other workers go on, this one's connections wait.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not answer requests",
+    label = "not a handler",
+    note = "a closure must say what it takes, `|request: &Request<'_>| ...`, and give what becomes a `Reply`: a \
+            `Response`, a `Status`, text, bytes, or a `Result` of one of them"
+)]
+pub trait Handler: 'static {
+    /// Answers one request. A panic answers 500, is logged, and has the worker replaced (see `--on-panic`).
+    fn handle(&mut self, request: &Request<'_>) -> Reply;
+
+    /// Looks at the head of a request that has content, before any of that is read, and says what is to become of it.
+    /// By default it is collected, up to `--max-body`, and the request is then handled.
+    fn admit(&mut self, head: &Request<'_>) -> Admission {
+        let _ = head;
+        Admission::Collect
+    }
+
+    /// The master has sent a message (`Pool::send`, or `worker.send` of a Node master).
+    fn message(&mut self, message: Message) {
+        let _ = message;
+    }
+
+    /// The master has sent a connected socket with a message. What is given back is served as a client like any other;
+    /// a handler that keeps the socket has it for itself.
+    fn socket(&mut self, socket: OwnedFd, message: Message) -> Option<OwnedFd> {
+        let _ = message;
+        Some(socket)
+    }
+
+    /// This worker is about to drain: it accepts no more and finishes what it has. Called once, before the listeners are
+    /// closed.
+    fn before_drain(&mut self) {}
+
+    /// The last connection is gone and the process is about to exit. Not called in a worker that is killed, or that
+    /// does not finish within the kill timeout, which this call counts towards.
+    fn after_drain(&mut self) {}
+}
+
+/// A handler that is chosen at start.
+impl Handler for Box<dyn Handler> {
+    fn handle(&mut self, request: &Request<'_>) -> Reply {
+        (**self).handle(request)
+    }
+
+    fn admit(&mut self, head: &Request<'_>) -> Admission {
+        (**self).admit(head)
+    }
+
+    fn message(&mut self, message: Message) {
+        (**self).message(message);
+    }
+
+    fn socket(&mut self, socket: OwnedFd, message: Message) -> Option<OwnedFd> {
+        (**self).socket(socket, message)
+    }
+
+    fn before_drain(&mut self) {
+        (**self).before_drain();
+    }
+
+    fn after_drain(&mut self) {
+        (**self).after_drain();
+    }
+}
+
+impl<F, R> Handler for F
+where
+    F: FnMut(&Request<'_>) -> R + 'static,
+    R: Into<Reply>,
+{
+    fn handle(&mut self, request: &Request<'_>) -> Reply {
+        self(request).into()
+    }
+}
+
+thread_local! {
+    static TURN_MS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// When this turn of the worker's loop began, in milliseconds on a clock of its own: the time, for what needs it in
+/// every request.
+pub(crate) fn turn_ms() -> u64 {
+    TURN_MS.get()
+}
+
+/// For the loop.
+pub(crate) fn set_turn_ms(now: u64) {
+    TURN_MS.set(now);
+}

@@ -60,7 +60,13 @@ fn answer(request: &Request<'_>) -> Reply {
         "/panic" => panic!("asked to"),
         "/abort" => std::process::abort(),
         "/exit" => std::process::exit(7),
-        "/hang" => Reply::after(Duration::from_millis(number(request, "ms")), pid),
+        "/hang" => {
+            let time = Duration::from_millis(number(request, "ms"));
+            Reply::later(async move {
+                uringd::sleep(time).await;
+                pid()
+            })
+        }
         "/block" => {
             std::thread::sleep(Duration::from_millis(number(request, "ms")));
             pid().into()

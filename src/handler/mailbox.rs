@@ -5,11 +5,13 @@
 
 use crate::event::Message;
 use crate::http::Response;
+use crate::ring::Token;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
 use std::thread::ThreadId;
 use std::{io, mem, thread};
 
@@ -27,6 +29,10 @@ pub(crate) struct Mailbox {
 pub(crate) enum Mail {
     /// The promise of this number has been kept.
     Kept(u64, Response),
+    /// The task of this number can go on.
+    Task(u64),
+    /// What this connection waits for has come: a piece of its answer, or room for more of its request.
+    Connection(Token),
     /// The program has something to say to the master.
     ToMaster(Message),
 }
@@ -36,7 +42,24 @@ thread_local! {
     static HERE: RefCell<Option<Arc<Mailbox>>> = const { RefCell::new(None) };
 }
 
+/// Wakes a connection.
+struct ConnectionWaker {
+    mailbox: Arc<Mailbox>,
+    token: Token,
+}
+
+impl Wake for ConnectionWaker {
+    fn wake(self: Arc<Self>) {
+        self.mailbox.put(Mail::Connection(self.token));
+    }
+}
+
 impl Mailbox {
+    /// What wakes this connection.
+    pub fn connection_waker(self: &Arc<Self>, token: Token) -> Waker {
+        Arc::new(ConnectionWaker { mailbox: Arc::clone(self), token }).into()
+    }
+
     /// Makes the box of the worker whose loop runs on this thread.
     pub fn open() -> io::Result<Arc<Mailbox>> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;

@@ -1,14 +1,20 @@
 //! The programmer's side: a request comes in, a reply goes out. Whether it goes now or later is decided per request.
 //!
-//! `reply` is what a handler gives, `mailbox` how other threads reach the worker's loop (promises are kept through it).
+//! `reply` is what a handler gives, `mailbox` how other threads reach the worker's loop (promises are kept through it),
+//! `local` what futures of a handler wait for, `file` what they can do with files.
 //!
 //! Neighbours: `cluster` takes the factory that makes handlers; `files` is one; `worker` calls them.
 
+mod file;
+mod local;
 mod mailbox;
 mod reply;
 
+pub use file::{File, read_file};
+pub(crate) use local::{Local, Order};
+pub use local::{Sleep, sleep};
 pub(crate) use mailbox::{Mail, Mailbox};
-pub(crate) use reply::{Kind, Later};
+pub(crate) use reply::{Kind, Later, LaterResponse, Producer, chain};
 pub use reply::{Promise, Reply};
 
 use crate::event::Message;
@@ -95,6 +101,55 @@ where
 {
     fn handle(&mut self, request: &Request<'_>) -> Reply {
         self(request).into()
+    }
+}
+
+/// A handler whose requests' bodies all come in pieces ([`Request::pieces`]): for a closure, which cannot say so itself.
+///
+/// ```ignore
+/// use uringd::{InPieces, Reply, Request, Response};
+///
+/// let count = InPieces(|request: &Request<'_>| {
+///     let mut pieces = request.pieces();
+///     Reply::later(async move {
+///         let mut octets = 0;
+///         while let Some(piece) = pieces.next().await {
+///             octets += piece?.len();
+///         }
+///         std::io::Result::Ok(Response::text(octets.to_string()))
+///     })
+/// });
+/// # let _: Box<dyn uringd::Handler> = Box::new(count);
+/// ```
+#[derive(Debug)]
+pub struct InPieces<H>(pub H);
+
+impl<H: Handler> Handler for InPieces<H> {
+    fn handle(&mut self, request: &Request<'_>) -> Reply {
+        self.0.handle(request)
+    }
+
+    fn admit(&mut self, head: &Request<'_>) -> Admission {
+        match self.0.admit(head) {
+            Admission::Collect => Admission::Pieces,
+            other => other,
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        self.0.message(message);
+    }
+
+    fn socket(&mut self, socket: OwnedFd, message: Message) -> Option<OwnedFd> {
+        self.0.socket(socket, message)
+    }
+
+    fn before_drain(&mut self) {
+        self.0.before_drain();
+    }
+
+    fn after_drain(&mut self) {
+        self.0.after_drain();
     }
 }
 

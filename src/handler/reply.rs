@@ -3,17 +3,18 @@
 //! Neighbours: made by handlers; `worker::service` takes it apart. `mailbox` carries what other threads answer.
 
 use super::mailbox::{Mail, Mailbox};
-use crate::http::{Response, Status};
+use crate::http::{Gone, Response, Status};
 use std::cell::Cell;
 use std::error::Error;
-use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::{fmt, io};
 
 /// What a handler gives. Made from a [`Response`], a [`Status`], text, octets, from a [`Result`] of any of these (the
 /// error is logged, the client gets an empty `500 Internal Server Error`), or by the functions here if it comes later.
 ///
-/// ```
+/// ```ignore
 /// use uringd::{Reply, Request, Response, Status};
 ///
 /// fn handle(request: &Request<'_>) -> Reply {
@@ -35,12 +36,20 @@ pub(crate) enum Kind {
     Failed(Box<dyn Error>),
     /// The answer comes later; this connection waits for it, all others go on.
     Later(Later),
+    /// The answer, whose content this makes.
+    Stream(Response, Producer),
 }
+
+/// A future that answers.
+pub(crate) type LaterResponse = Pin<Box<dyn Future<Output = Response>>>;
+
+/// A future that makes an answer's content.
+pub(crate) type Producer = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Where a reply that comes later will come from.
 pub(crate) enum Later {
-    /// When a time has passed.
-    After { time: Duration, make: Box<dyn FnOnce() -> Response> },
+    /// This, when it is done.
+    Future(LaterResponse),
     /// The promise of this number.
     Promised(u64),
 }
@@ -60,9 +69,70 @@ thread_local! {
 }
 
 impl Reply {
-    /// Answers after this time with what `make` then gives. Dropped uncalled if the client is gone by then.
-    pub fn after(time: Duration, make: impl FnOnce() -> Response + 'static) -> Reply {
-        Reply(Kind::Later(Later::After { time, make: Box::new(make) }))
+    /// Answers with what a future gives. It runs on the worker's own loop, between other connections' requests, so it
+    /// may hold state of this worker and must not block; it may wait for [`sleep`](crate::sleep),
+    /// [`read_file`](crate::read_file), a [`File`](crate::File), the pieces of a request's body, or whatever wakes it from
+    /// another thread. It is dropped when the client is gone. One that does not wait costs no more than a call.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use uringd::{Reply, Request, Response};
+    ///
+    /// fn handle(request: &Request<'_>) -> Reply {
+    ///     let name = request.path().to_owned(); // a future cannot keep the request itself
+    ///     Reply::later(async move {
+    ///         uringd::sleep(Duration::from_millis(100)).await;
+    ///         Response::text(format!("{name}, a moment later"))
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// "Gone" means that the client has reset its connection. One that has only finished sending may still be reading: it
+    /// is waited for `--send-timeout`.
+    pub fn later<F>(future: F) -> Reply
+    where
+        F: Future + 'static,
+        F::Output: Into<Response>,
+    {
+        Reply(Kind::Later(Later::Future(Box::pin(async move { future.await.into() }))))
+    }
+
+    /// Answers with a response made by [`Response::channel`](crate::Response::channel), and runs a future that holds its
+    /// sender on the worker's own loop, until it is done or the client is gone. An error cuts the answer off in the middle
+    /// and is logged (but not [`Gone`]).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use uringd::{Reply, Request, Response};
+    ///
+    /// fn countdown(_: &Request<'_>) -> Reply {
+    ///     let (mut sender, response) = Response::channel();
+    ///     Reply::stream(response.with_content_type("text/plain"), async move {
+    ///         for n in (1..=3).rev() {
+    ///             sender.send(format!("{n}\n")).await?;
+    ///             uringd::sleep(Duration::from_secs(1)).await;
+    ///         }
+    ///         sender.finish();
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
+    pub fn stream<F>(response: Response, producer: F) -> Reply
+    where
+        F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
+    {
+        let producer = async move {
+            match producer.await {
+                Err(error) if !is_gone(&*error) => {
+                    tracing::error!(
+                        error = chain(&*error),
+                        "a stream failed; its connection is closed in the middle"
+                    );
+                }
+                _ => {}
+            }
+        };
+        Reply(Kind::Stream(response, Box::pin(producer)))
     }
 
     /// Answers when another thread does: give it the promise, return the reply. This connection waits, all others go
@@ -92,6 +162,26 @@ impl Drop for Promise {
             self.mailbox.put(Mail::Kept(self.number, Status::INTERNAL_SERVER_ERROR.into()));
         }
     }
+}
+
+/// An error and its causes, on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        line = format!("{line}: {cause}");
+        next = cause.source();
+    }
+    line
+}
+
+/// It is nobody's fault: there is no client any more.
+fn is_gone(error: &(dyn Error + 'static)) -> bool {
+    error.is::<Gone>() || error.downcast_ref::<io::Error>().is_some_and(is_gone_io)
+}
+
+fn is_gone_io(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Gone>())
 }
 
 impl<T, E> From<Result<T, E>> for Reply
@@ -135,6 +225,7 @@ impl fmt::Debug for Kind {
             Kind::Now(response) => write!(f, "Now({response:?})"),
             Kind::Failed(error) => write!(f, "Failed({error})"),
             Kind::Later(_) => f.write_str("Later"),
+            Kind::Stream(response, _) => write!(f, "Stream({response:?})"),
         }
     }
 }

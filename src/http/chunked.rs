@@ -101,6 +101,11 @@ impl Chunked {
         }
     }
 
+    /// From now on takes at most so many octets of content.
+    pub(super) fn limit(&mut self, room: u64) {
+        self.room = room;
+    }
+
     /// Takes the next octets and appends what they hold to `content`; content before a refusal is appended too.
     pub fn decode(&mut self, input: &[u8], content: &mut Vec<u8>) -> Result<Step, Refusal> {
         self.feed(input, |data| content.extend_from_slice(data))
@@ -111,7 +116,8 @@ impl Chunked {
         self.feed(input, |_| {})
     }
 
-    fn feed(&mut self, input: &[u8], mut sink: impl FnMut(&[u8])) -> Result<Step, Refusal> {
+    /// Takes the next octets and gives what they hold to `sink`.
+    pub(super) fn feed(&mut self, input: &[u8], mut sink: impl FnMut(&[u8])) -> Result<Step, Refusal> {
         let mut consumed = 0;
         while let Some(&octet) = input.get(consumed) {
             match self.place {

@@ -1,12 +1,14 @@
-//! The content of a request, as it comes in: counted by Content-Length or decoded from chunks, collected or thrown away
-//! (RFC 9112 sections 6 and 7).
+//! The content of a request, as it comes in: counted by Content-Length or decoded from chunks; collected, passed on, or
+//! thrown away (RFC 9112 sections 6 and 7).
 //!
-//! Neighbours: `exchange` feeds it what follows a head; `chunked` decodes.
+//! Neighbours: `exchange` feeds it what follows a head; `chunked` decodes; `pipe` passes on.
 
 use super::chunked::{Chunked, Refusal};
 use super::parse::Framing;
+use super::pipe::Sender;
 use super::response::Status;
 use bytes::Bytes;
+use std::io;
 
 /// Memory taken ahead for a content whose length was announced: what is only announced costs nobody anything.
 const RESERVED_OCTETS_MAX: u64 = 64 * 1024;
@@ -30,6 +32,8 @@ enum End {
 #[derive(Debug)]
 pub(super) enum Sink {
     Collect(Vec<u8>),
+    /// To a handler, as it comes.
+    Pass(Sender),
     Discard,
 }
 
@@ -68,8 +72,10 @@ impl Content {
         match &mut self.end {
             End::After(left) => {
                 let octets = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                if let Sink::Collect(collected) = sink {
-                    collected.extend_from_slice(&input[..octets]);
+                match sink {
+                    Sink::Collect(collected) => collected.extend_from_slice(&input[..octets]),
+                    Sink::Pass(sender) => sender.push(&input[..octets]),
+                    Sink::Discard => {}
                 }
                 *left -= octets as u64;
                 Ok(Taken { octets, whole: *left == 0 })
@@ -77,6 +83,7 @@ impl Content {
             End::Chunk(chunked) => {
                 let step = match sink {
                     Sink::Collect(collected) => chunked.decode(input, collected),
+                    Sink::Pass(sender) => chunked.feed(input, |data| sender.push(data)),
                     Sink::Discard => chunked.skip(input),
                 };
                 match step {
@@ -88,10 +95,39 @@ impl Content {
         }
     }
 
-    pub(super) fn into_bytes(self) -> Bytes {
+    /// What becomes of it.
+    pub(super) fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// It will not be whole, for this reason.
+    pub(super) fn fail(&mut self, why: io::ErrorKind) {
+        if let Sink::Pass(sender) = &mut self.sink {
+            sender.fail(why);
+        }
+    }
+
+    /// From now on it is thrown away, up to so many octets. False if it is known to be longer.
+    pub(super) fn discard(&mut self, limit: u64) -> bool {
+        self.sink = Sink::Discard;
+        match &mut self.end {
+            End::After(left) => *left <= limit,
+            End::Chunk(chunked) => {
+                chunked.limit(limit);
+                true
+            }
+        }
+    }
+
+    /// It is whole: what was collected.
+    pub(super) fn finish(self) -> Bytes {
         match self.sink {
             // gives back what was reserved and not needed
             Sink::Collect(octets) => octets.into_boxed_slice().into(),
+            Sink::Pass(sender) => {
+                sender.finish();
+                Bytes::new()
+            }
             Sink::Discard => Bytes::new(),
         }
     }

@@ -9,10 +9,14 @@
 use super::content::{Content, Sink, Taken};
 use super::date::Date;
 use super::parse::{self, FieldStorage, Framing, Head, Parsed, Persistence, REQUEST_LINE_OCTETS_MAX, Reject};
+use super::pipe;
 use super::request::{Method, Request, Version};
 use super::response::{self, ConnectionField, Response, Rest, Status};
 use bytes::Bytes;
+use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
+use std::task::Waker;
 
 /// Output of one piece of input beyond which no further request is answered before that much has been sent: what
 /// a client that does not read can make us hold is this, one answer, and its unread input.
@@ -35,9 +39,14 @@ pub trait Service {
 
 /// What is done with the content of a request.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Admission {
     /// It is collected up to `--max-body`, and the request is handled when it is whole.
     Collect,
+    /// The request is handled at once, and takes its content as it comes ([`Request::pieces`]), however long it is; the
+    /// client is read from as fast as the pieces are taken. An answer that is given before the content has ended ends
+    /// it: up to 64 KiB of the rest are read for the sake of the connection, more closes it.
+    Pieces,
     /// It is not wanted: this is the answer. Up to 64 KiB of it are read and thrown away, so that the connection can go
     /// on; what announces more, or asked first (`Expect: 100-continue`), is answered and closed.
     Answer(Response),
@@ -101,6 +110,17 @@ pub enum Part {
     Content,
 }
 
+/// Whether content is on its way to a handler that has not answered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// None is.
+    None,
+    /// It is wanted.
+    Wanted,
+    /// The handler has not taken what is here, or wants no more of it.
+    Full,
+}
+
 /// See the module's comment.
 #[derive(Debug, Default)]
 pub struct Exchange {
@@ -124,7 +144,7 @@ enum State {
 /// A request whose head is here and whose content is not.
 #[derive(Debug)]
 struct Incoming {
-    /// As received; empty if the request has been answered already.
+    /// As received; empty if the request has been handled already.
     head: Vec<u8>,
     content: Content,
     disposition: Disposition,
@@ -198,23 +218,35 @@ impl Exchange {
     /// # Panics
     /// If none was.
     pub fn complete(&mut self, response: Response, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
-        let State::Waiting(disposition) = std::mem::take(&mut self.state) else {
-            panic!("a reply that nobody waits for");
+        let disposition = match std::mem::take(&mut self.state) {
+            State::Waiting(disposition) => disposition,
+            State::Content(incoming) if incoming.is_passed_on() => self.discard_rest(incoming),
+            _ => panic!("a reply that nobody waits for"),
         };
         let unread = std::mem::take(&mut self.unread);
         let progress = self.write(response, disposition, &unread, on, out);
         self.keep(&unread);
         progress.unwrap_or(match unread.is_empty() {
+            true if self.is_amid_content() => Progress::Receive { part: Part::Content },
             true => Progress::Receive { part: Part::Nothing },
             false => Progress::Resume { rest: None },
         })
     }
 
+    /// The request is answered before its content has ended.
+    fn discard_rest(&mut self, mut incoming: Box<Incoming>) -> Disposition {
+        incoming.disposition.refuses_content |= !incoming.content.discard(DISCARDED_OCTETS_MAX);
+        let disposition = incoming.disposition;
+        self.state = State::Content(incoming);
+        disposition
+    }
+
     /// The request took too long: says so (RFC 9110 section 15.5.9), unless it has been answered already, and ends.
     pub fn time_out(&mut self, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
-        match &self.state {
+        match &mut self.state {
             State::Content(incoming) if incoming.is_answered() => self.close_unheard(),
             State::Content(incoming) => {
+                incoming.content.fail(io::ErrorKind::TimedOut);
                 let head = incoming.disposition.head;
                 self.reject(Reject { status: Status::REQUEST_TIMEOUT, head }, on, out)
             }
@@ -242,7 +274,23 @@ impl Exchange {
 
     /// A reply is owed.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Waiting(_))
+        match &self.state {
+            State::Waiting(_) => true,
+            State::Content(incoming) => incoming.is_passed_on(),
+            State::Open | State::Ended => false,
+        }
+    }
+
+    /// Whether content is on its way to a handler. Where it is not wanted now, `waker` is woken when it is again.
+    pub fn flow(&self, waker: Option<&dyn Fn() -> Waker>) -> Flow {
+        match &self.state {
+            State::Content(incoming) => match incoming.content.sink() {
+                Sink::Pass(sender) if sender.has_room(waker) => Flow::Wanted,
+                Sink::Pass(_) => Flow::Full,
+                Sink::Collect(_) | Sink::Discard => Flow::None,
+            },
+            State::Open | State::Waiting(_) | State::Ended => Flow::None,
+        }
     }
 
     /// A request's content is on its way: this connection cannot be given to anybody now.
@@ -373,8 +421,10 @@ impl Exchange {
     ) -> Step {
         let disposition = Disposition::of(head);
         let octets = head.octets;
-        if let Admission::Answer(response) = service.admit(&head.request) {
-            return self.answer_unread(response, head, following, on, out);
+        match service.admit(&head.request) {
+            Admission::Answer(response) => return self.answer_unread(response, head, following, on, out),
+            Admission::Pieces => return self.pass_on(head, following, service, on, out),
+            Admission::Collect => {}
         }
         if matches!(head.framing, Framing::Length(length) if length > on.max_body) {
             let reject = Reject { status: Status::CONTENT_TOO_LARGE, head: disposition.head };
@@ -401,6 +451,34 @@ impl Exchange {
                     count: 0,
                 }));
                 Step::Onward(octets)
+            }
+        }
+    }
+
+    /// The request is handled now and gets its content as it comes.
+    fn pass_on(
+        &mut self,
+        head: &Head<'_>,
+        following: &[u8],
+        service: &mut impl Service,
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let (sender, pieces) = pipe::pipe();
+        let pieces = Cell::new(Some(pieces));
+        match service.call(&Request { pieces: Some(&pieces), ..head.request }) {
+            Answer::Now(response) => self.answer_unread(response, head, following, on, out),
+            Answer::Later => {
+                if head.expects_continue {
+                    out.extend_from_slice(response::CONTINUE);
+                }
+                self.state = State::Content(Box::new(Incoming {
+                    head: Vec::new(),
+                    content: Content::new(head.framing, Sink::Pass(sender), u64::MAX),
+                    disposition: Disposition::of(head),
+                    count: 0,
+                }));
+                Step::Onward(head.octets)
             }
         }
     }
@@ -443,10 +521,15 @@ impl Exchange {
             Ok(Taken { octets, whole: true }) => octets,
             Ok(Taken { octets, whole: false }) => {
                 incoming.count += octets as u64;
-                return Step::Halt(octets, Progress::Receive { part: Part::Content });
+                let progress = match incoming.is_passed_on() {
+                    true => Progress::Wait,
+                    false => Progress::Receive { part: Part::Content },
+                };
+                return Step::Halt(octets, progress);
             }
             Err(_) if incoming.is_answered() => return Step::Halt(input.len(), self.close_unheard()),
             Err(status) => {
+                incoming.content.fail(io::ErrorKind::InvalidData);
                 let reject = Reject { status, head: incoming.disposition.head };
                 return Step::Halt(input.len(), self.reject(reject, on, out));
             }
@@ -455,8 +538,13 @@ impl Exchange {
         if incoming.is_answered() {
             return Step::Onward(octets);
         }
+        let passed_on = incoming.is_passed_on();
         let Incoming { head, content, disposition, .. } = *incoming;
-        let (body, mut storage) = (content.into_bytes(), FieldStorage::new());
+        let (body, mut storage) = (content.finish(), FieldStorage::new());
+        if passed_on {
+            self.state = State::Waiting(disposition);
+            return Step::Halt(octets, Progress::Wait);
+        }
         let request = parse::again(&head, &mut storage, on.peer);
         let request = request.expect("it was a whole head before its content came");
         let answer = service.call(&Request { body: &body, ..request });
@@ -544,7 +632,12 @@ impl Exchange {
 
 impl Incoming {
     fn is_answered(&self) -> bool {
-        self.head.is_empty()
+        matches!(self.content.sink(), Sink::Discard)
+    }
+
+    /// To a handler, which owes a reply.
+    fn is_passed_on(&self) -> bool {
+        matches!(self.content.sink(), Sink::Pass(_))
     }
 }
 

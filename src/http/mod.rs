@@ -3,8 +3,8 @@
 //! `request` is what a handler sees, `parse` finds the next one in the input, `response` writes an answer, `date`
 //! renders the clock once a second, `exchange` is one connection's state machine over all of them.
 //!
-//! `content` collects what follows a head, `chunked` takes the transfer coding off it. What serving a file needs stands apart, each a function of fields'
-//! values: `conditional` says whether the client has the file already, `range` which part of it is asked for,
+//! `content` takes what follows a head, `chunked` takes the transfer coding off it, a `pipe` passes pieces between a
+//! connection and the program, `sse` writes events into one. What serving a file needs stands apart, each a function of fields' values: `conditional` says whether the client has the file already, `range` which part of it is asked for,
 //! `accept_encoding` in which coding.
 //!
 //! Neighbour above: `worker`, which feeds exchanges; `handler` gives them answers.
@@ -16,13 +16,19 @@ mod content;
 mod date;
 mod exchange;
 mod parse;
+mod pipe;
 pub mod range;
 mod request;
 mod response;
+pub mod sse;
 
 pub use date::Date;
-pub use exchange::{Admission, Answer, Conditions, DISCARDED_OCTETS_MAX, Exchange, Part, Progress, Service};
+pub use exchange::{
+    Admission, Answer, Conditions, DISCARDED_OCTETS_MAX, Exchange, Flow, Part, Progress, Service,
+};
 pub use parse::{HEAD_OCTETS_MAX, REQUEST_LINE_OCTETS_MAX, Reject};
+pub(crate) use pipe::Watch;
+pub use pipe::{Gone, Pieces, Sender};
 pub use request::{Headers, Method, Request, Version};
 pub(crate) use response::{COPIED_BODY_OCTETS_MAX, Standing};
-pub use response::{FileRange, Pieces, Response, Rest, Status};
+pub use response::{FileRange, Response, Rest, Status, Stream};

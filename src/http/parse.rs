@@ -155,8 +155,15 @@ fn judge<'a>(head: httparse::Request<'a, 'a>, octets: usize, peer: Option<Socket
     if method == Method::Connect || !target_is_served(target, method) {
         return refuse(Status::BAD_REQUEST, method == Method::Head);
     }
-    let request =
-        Request { method, target, version, headers: Headers(head.headers), body: &request::NO_CONTENT, peer };
+    let request = Request {
+        method,
+        target,
+        version,
+        headers: Headers(head.headers),
+        body: &request::NO_CONTENT,
+        peer,
+        pieces: None,
+    };
     Parsed::Head(Head {
         request,
         persistence: fields.persistence(version),

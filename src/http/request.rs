@@ -2,14 +2,17 @@
 //!
 //! Neighbours: made by `parse`, passed on by `exchange`.
 
+use super::pipe::Pieces;
 use bytes::Bytes;
+use std::cell::Cell;
+use std::fmt;
 use std::net::SocketAddr;
 
 /// A request without content has this.
 pub(super) static NO_CONTENT: Bytes = Bytes::new();
 
 /// A request, whole.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub(super) method: Method,
     pub(super) target: &'a str,
@@ -17,6 +20,8 @@ pub struct Request<'a> {
     pub(super) headers: Headers<'a>,
     pub(super) body: &'a Bytes,
     pub(super) peer: Option<SocketAddr>,
+    /// The content, where it is still to come and nobody has taken it yet.
+    pub(super) pieces: Option<&'a Cell<Option<Pieces>>>,
 }
 
 /// A method that uringd knows (RFC 9110 section 9.3 and RFC 5789).
@@ -96,6 +101,17 @@ impl<'a> Request<'a> {
         self.body
     }
 
+    /// The content, piece by piece as it comes in, if it was admitted so ([`Admission::Pieces`](super::Admission::Pieces));
+    /// otherwise the whole of it as one piece. A content in pieces can be taken once: then it is empty.
+    ///
+    /// Take it along into what answers later; once the request is answered, nothing more comes.
+    pub fn pieces(&self) -> Pieces {
+        match self.pieces {
+            Some(pieces) => pieces.take().unwrap_or_else(|| Pieces::whole(Bytes::new())),
+            None => Pieces::whole(self.body.clone()),
+        }
+    }
+
     /// The client's address; `None` on a Unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
@@ -109,7 +125,15 @@ impl<'a> Request<'a> {
         fields: &'a [httparse::Header<'a>],
     ) -> Request<'a> {
         let headers = Headers(fields);
-        Request { method, target, version: Version::Http11, headers, body: &NO_CONTENT, peer: None }
+        Request {
+            method,
+            target,
+            version: Version::Http11,
+            headers,
+            body: &NO_CONTENT,
+            peer: None,
+            pieces: None,
+        }
     }
 
     /// RFC 9112 section 3.2.2: a server MUST accept the absolute-form.
@@ -122,6 +146,19 @@ impl<'a> Request<'a> {
             Some((_, rest)) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
             None => target,
         }
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .field("version", &self.version)
+            .field("headers", &self.headers)
+            .field("body", &self.body)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@
 //! is handed to `worker` as `Rest`.
 
 use super::date::Date;
+use super::pipe::{self, Pieces, Sender, Watch};
 use super::request::Version;
 use crate::sys::file::MappedFile;
 use bytes::Bytes;
@@ -34,7 +35,8 @@ enum Body {
     Bytes(Bytes),
     Standing(Arc<Standing>),
     File(FileRange),
-    Stream(Pieces),
+    Stream(Stream),
+    Pipe(Pieces),
 }
 
 /// A `200 OK` that is given again and again: put together whole once a second, with its date, and sent from where it
@@ -58,7 +60,7 @@ pub struct FileRange {
 }
 
 /// What a stream is made of; asked for the next one when the one before has been taken by the client.
-pub type Pieces = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
+pub type Stream = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
 
 /// Content that was not copied behind its head: it is sent from where it is.
 pub enum Rest {
@@ -69,8 +71,15 @@ pub enum Rest {
     /// Made piece by piece.
     Stream {
         /// Where it comes from.
-        pieces: Pieces,
+        pieces: Stream,
         /// Each piece is a chunk (HTTP/1.1); otherwise the close ends it.
+        chunked: bool,
+    },
+    /// The same, but the next piece may be still to come.
+    Pipe {
+        /// Where it comes from.
+        pieces: Pieces,
+        /// As above.
         chunked: bool,
     },
 }
@@ -241,6 +250,30 @@ impl Response {
         Response::new(Status::OK, "application/octet-stream", Body::Stream(Box::new(pieces.into_iter())))
     }
 
+    /// `200 OK` with content that another thread, or a future, makes bit by bit: the sender may be taken anywhere. A
+    /// client that does not read makes the sender wait. Framed, ended and cut off as with [`Response::stream`].
+    ///
+    /// ```
+    /// use uringd::{Request, Response};
+    ///
+    /// fn handle(_: &Request<'_>) -> Response {
+    ///     let (mut sender, response) = Response::channel();
+    ///     std::thread::spawn(move || {
+    ///         for n in 0..10 {
+    ///             if sender.blocking_send(format!("line {n}\n")).is_err() {
+    ///                 return; // the client is gone
+    ///             }
+    ///         }
+    ///         sender.finish();
+    ///     });
+    ///     response.with_content_type("text/plain")
+    /// }
+    /// ```
+    pub fn channel() -> (Sender, Response) {
+        let (sender, pieces) = pipe::pipe();
+        (sender, Response::new(Status::OK, "application/octet-stream", Body::Pipe(pieces)))
+    }
+
     /// An answer whose field lines have been put together before, each with its CRLF in front.
     pub(crate) fn prepared(status: Status, fields: Bytes, body: Bytes) -> Response {
         Response { prepared: Some(fields), ..Response::new(status, "", Body::Bytes(body)) }
@@ -322,7 +355,15 @@ impl Response {
         match &self.body {
             Body::Bytes(bytes) => Some(bytes),
             Body::Standing(standing) => Some(&standing.content),
-            Body::File(_) | Body::Stream(_) => None,
+            Body::File(_) | Body::Stream(_) | Body::Pipe(_) => None,
+        }
+    }
+
+    /// Says whether its content is still wanted, if that is made bit by bit.
+    pub(crate) fn watch(&self) -> Option<Watch> {
+        match &self.body {
+            Body::Pipe(pieces) => Some(pieces.watch()),
+            _ => None,
         }
     }
 
@@ -345,7 +386,9 @@ impl Response {
     /// Only the close can end it for a client of this version (RFC 9112 section 6.3).
     #[inline]
     pub(super) fn ends_with_close(&self, version: Version) -> bool {
-        matches!(self.body, Body::Stream(_)) && version == Version::Http10 && self.status.has_content()
+        matches!(self.body, Body::Stream(_) | Body::Pipe(_))
+            && version == Version::Http10
+            && self.status.has_content()
     }
 
     /// Writes the head, and the content behind it unless that is to be sent from where it is.
@@ -429,8 +472,10 @@ impl Body {
             Body::Bytes(bytes) => write_length(bytes.len() as u64, out),
             Body::Standing(standing) => write_length(standing.content.len() as u64, out),
             Body::File(FileRange { range, .. }) => write_length(range.end - range.start, out),
-            Body::Stream(_) if chunked => out.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
-            Body::Stream(_) => {}
+            Body::Stream(_) | Body::Pipe(_) if chunked => {
+                out.extend_from_slice(b"\r\nTransfer-Encoding: chunked")
+            }
+            Body::Stream(_) | Body::Pipe(_) => {}
         }
         out.extend_from_slice(b"\r\n\r\n");
         match self {
@@ -443,6 +488,7 @@ impl Body {
             Body::Standing(standing) => Some(Rest::Bytes(standing.content.clone())),
             Body::File(range) => Some(Rest::File(range)),
             Body::Stream(pieces) => Some(Rest::Stream { pieces, chunked }),
+            Body::Pipe(pieces) => Some(Rest::Pipe { pieces, chunked }),
         }
     }
 }
@@ -474,7 +520,7 @@ impl fmt::Debug for Body {
             Body::Bytes(bytes) => write!(f, "{} octets", bytes.len()),
             Body::Standing(standing) => write!(f, "{} octets", standing.content.len()),
             Body::File(part) => write!(f, "octets {:?} of a file", part.range),
-            Body::Stream(_) => f.write_str("a stream"),
+            Body::Stream(_) | Body::Pipe(_) => f.write_str("a stream"),
         }
     }
 }
@@ -484,7 +530,9 @@ impl fmt::Debug for Rest {
         match self {
             Rest::Bytes(bytes) => write!(f, "{} octets", bytes.len()),
             Rest::File(part) => write!(f, "octets {:?} of a file", part.range),
-            Rest::Stream { chunked, .. } => write!(f, "a stream, chunked: {chunked}"),
+            Rest::Stream { chunked, .. } | Rest::Pipe { chunked, .. } => {
+                write!(f, "a stream, chunked: {chunked}")
+            }
         }
     }
 }
@@ -517,7 +565,7 @@ impl Response {
     pub(crate) fn file_range(&self) -> Option<&FileRange> {
         match &self.body {
             Body::File(range) => Some(range),
-            Body::Bytes(_) | Body::Standing(_) | Body::Stream(_) => None,
+            Body::Bytes(_) | Body::Standing(_) | Body::Stream(_) | Body::Pipe(_) => None,
         }
     }
 }

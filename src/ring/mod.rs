@@ -12,7 +12,7 @@ mod setup;
 mod token;
 
 pub use buffers::{Buffers, Lease};
-pub use op::{Completion, Message, Op, Payload, Received};
+pub use op::{Completion, FileDone, FileOp, FileOutcome, Message, Op, Payload, Received};
 pub use outbox::{Outbox, Span};
 pub use setup::{Features, kernel_release};
 pub use token::Token;
@@ -34,6 +34,9 @@ use token::Kind;
 /// Completions copied out of the queue at a time.
 const BATCH: usize = 64;
 
+/// What one read or write moves at most, as read(2) does (a page short of 2 GiB).
+const TRANSFER_OCTETS_MAX: usize = 0x7fff_f000;
+
 /// One worker's ring. Make it in the process and thread that use it.
 ///
 /// Receive pool and outbox are public fields so that a worker can read from the one while it writes to the other.
@@ -50,6 +53,8 @@ pub struct Ring {
     sends: ManuallyDrop<HashMap<u32, Box<Gathered>>>,
     /// What `Op::Populate` has in flight, by slot: one a connection.
     populating: ManuallyDrop<HashMap<u32, MappedPiece>>,
+    /// What `Op::File` has in flight, by number.
+    files: ManuallyDrop<HashMap<u32, FileOp>>,
     /// The headers of this turn's sends that have content behind their span.
     gathered: ManuallyDrop<Vec<GatherHeader>>,
     /// Where accepts write the client's address, by listener: one in flight each.
@@ -92,6 +97,7 @@ impl Ring {
             outbox: ManuallyDrop::default(),
             sends: ManuallyDrop::default(),
             populating: ManuallyDrop::default(),
+            files: ManuallyDrop::default(),
             gathered: ManuallyDrop::default(),
             addresses: ManuallyDrop::default(),
             completed: VecDeque::with_capacity(BATCH),
@@ -187,7 +193,7 @@ impl Ring {
 
     fn push_entry(&mut self, entry: &squeue::Entry) {
         // SAFETY: everything an entry points to is owned by `self` (outbox and `gathered` until the swap that follows
-        // their submit, `sends`, `populating` and `addresses` until their completion) or is a descriptor that the caller keeps open until the
+        // their submit, `sends`, `populating`, `files` and `addresses` until their completion) or is a descriptor that the caller keeps open until the
         // submit (see `Op`).
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.ring
@@ -249,6 +255,8 @@ impl Ring {
             Op::CancelAccept => return cancel(token, Kind::Accept),
             Op::CancelReceive => return cancel(token, Kind::Receive),
             Op::CancelSend => return cancel(token, Kind::Send),
+            Op::CancelFile => return cancel(token, Kind::File),
+            Op::File(op) => (Kind::File, self.file(token.slot, op)),
         };
         entry.user_data(token.pack(kind))
     }
@@ -267,6 +275,45 @@ impl Ring {
             .file_index(Some(slot))
             .flags(libc::SOCK_NONBLOCK)
             .build()
+    }
+
+    /// Everything that the entry points to is on the heap and stays where it is while the table moves.
+    fn file(&mut self, number: u32, op: FileOp) -> squeue::Entry {
+        assert!(!self.files.contains_key(&number), "one operation in flight per number");
+        let op = self.files.entry(number).insert_entry(op).into_mut();
+        match op {
+            FileOp::Open { path, flags, mode } => {
+                opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).flags(*flags).mode(*mode).build()
+            }
+            FileOp::Read { file, buffer, offset } => {
+                let room = buffer.spare_capacity_mut();
+                let octets = room.len().min(TRANSFER_OCTETS_MAX) as u32;
+                opcode::Read::new(Fd(file.as_raw_fd()), room.as_mut_ptr().cast(), octets)
+                    .offset(*offset)
+                    .build()
+            }
+            FileOp::Write { file, octets, offset } => {
+                let count = octets.len().min(TRANSFER_OCTETS_MAX) as u32;
+                opcode::Write::new(Fd(file.as_raw_fd()), octets.as_ptr(), count).offset(*offset).build()
+            }
+            FileOp::Sync { file } => opcode::Fsync::new(Fd(file.as_raw_fd())).build(),
+        }
+    }
+
+    fn file_done(&mut self, number: u32, result: Result<usize, Errno>) -> FileDone {
+        let mut op = self.files.remove(&number).expect("a file operation completes once");
+        let result = result.map(|count| match &mut op {
+            // SAFETY: the kernel has just made this descriptor for us and told nobody else.
+            FileOp::Open { .. } => FileOutcome::Opened(unsafe { OwnedFd::from_raw_fd(count as RawFd) }),
+            FileOp::Read { buffer, .. } => {
+                // SAFETY: the kernel has written `count` octets where the buffer's room begins, and no more than that
+                // has; the buffer was ours alone meanwhile.
+                unsafe { buffer.set_len(buffer.len() + count) };
+                FileOutcome::Octets(count)
+            }
+            FileOp::Write { .. } | FileOp::Sync { .. } => FileOutcome::Octets(count),
+        });
+        FileDone { op, result }
     }
 
     fn completion(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
@@ -292,6 +339,7 @@ impl Ring {
                 let piece = self.populating.remove(&token.slot).expect("a piece is populated once");
                 Completion::Populated { token, piece }
             }
+            Kind::File => Completion::File { token, done: self.file_done(token.slot, result) },
             Kind::Shutdown => Completion::ShutDown { token },
             Kind::Close => Completion::Closed { token },
             Kind::Install => Completion::Installed {

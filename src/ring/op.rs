@@ -8,8 +8,10 @@ use super::token::Token;
 use crate::sys::file::MappedPiece;
 use bytes::{Buf, Bytes};
 use nix::errno::Errno;
+use std::ffi::CString;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// What to do. Sockets are named by their slot, which is their direct descriptor.
 #[derive(Debug)]
@@ -44,6 +46,66 @@ pub enum Op<'a> {
     CancelReceive,
     /// Ends the send early.
     CancelSend,
+    /// Does something with a file, on a thread of the kernel's where it must wait. The token's slot is the caller's
+    /// number for it; one in flight each.
+    File(FileOp),
+    /// Ends that early, if it has not begun.
+    CancelFile,
+}
+
+/// What can be done with a file. The ring owns what an operation reads or writes until it is over.
+#[derive(Debug)]
+pub enum FileOp {
+    /// openat(2), relative to the working directory.
+    Open {
+        /// Which file.
+        path: CString,
+        /// O_RDONLY and the like.
+        flags: i32,
+        /// For a file that is created.
+        mode: u32,
+    },
+    /// pread(2) into what room the buffer has.
+    Read {
+        /// From which file.
+        file: Arc<OwnedFd>,
+        /// What is read is appended.
+        buffer: Vec<u8>,
+        /// From where on.
+        offset: u64,
+    },
+    /// pwrite(2).
+    Write {
+        /// To which file.
+        file: Arc<OwnedFd>,
+        /// What.
+        octets: Bytes,
+        /// From where on.
+        offset: u64,
+    },
+    /// fsync(2).
+    Sync {
+        /// Which file.
+        file: Arc<OwnedFd>,
+    },
+}
+
+/// A file operation that is over.
+#[derive(Debug)]
+pub struct FileDone {
+    /// What was lent.
+    pub op: FileOp,
+    /// How it went.
+    pub result: Result<FileOutcome, Errno>,
+}
+
+/// What came of a file operation.
+#[derive(Debug)]
+pub enum FileOutcome {
+    /// Of `Open`.
+    Opened(OwnedFd),
+    /// So many were read or written; 0 for `Sync`.
+    Octets(usize),
 }
 
 /// What one send takes: a piece of memory and what follows it, in one system call.
@@ -125,6 +187,13 @@ pub enum Completion {
         token: Token,
         /// The new descriptor.
         result: Result<OwnedFd, Errno>,
+    },
+    /// An `Op::File` is over.
+    File {
+        /// Which.
+        token: Token,
+        /// What came of it.
+        done: FileDone,
     },
     /// A watched descriptor is ready, or the watch was cancelled.
     Watched {

@@ -28,11 +28,12 @@ pub(super) enum Kind {
     Close,
     Install,
     Watch,
+    File,
     Cancel,
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::Accept,
         Kind::Receive,
         Kind::SendBatch,
@@ -42,6 +43,7 @@ impl Kind {
         Kind::Close,
         Kind::Install,
         Kind::Watch,
+        Kind::File,
         Kind::Cancel,
     ];
 }

@@ -12,6 +12,7 @@ pub type Millis = u64;
 /// See the module's comment.
 pub struct Clock {
     start: Instant,
+    instant: Instant,
     now: Millis,
     date: Date,
     date_until: Millis,
@@ -22,14 +23,16 @@ impl Clock {
     /// `names_server`: answers carry a Server field beside their Date.
     pub fn new(names_server: bool) -> Clock {
         let (date, left) = Date::render(SystemTime::now(), names_server);
-        Clock { start: Instant::now(), now: 0, date, date_until: millis(left), names_server }
+        let start = Instant::now();
+        Clock { start, instant: start, now: 0, date, date_until: millis(left), names_server }
     }
 
     /// Reads the monotonic clock; the wall clock only when its second has passed, so that steps of the wall clock
     /// move no timer and are seen within a second.
     #[inline]
     pub fn advance(&mut self) {
-        self.now = self.start.elapsed().as_millis() as Millis;
+        self.instant = Instant::now();
+        self.now = self.instant.duration_since(self.start).as_millis() as Millis;
         handler::set_turn_ms(self.now);
         if self.now >= self.date_until {
             self.render_date();
@@ -46,8 +49,14 @@ impl Clock {
         &self.date
     }
 
-    pub fn after(&self, time: Duration) -> Millis {
-        self.now.saturating_add(millis(time))
+    #[inline]
+    pub fn instant(&self) -> Instant {
+        self.instant
+    }
+
+    /// When that is on this clock; not before it.
+    pub fn at(&self, instant: Instant) -> Millis {
+        millis(instant.saturating_duration_since(self.start))
     }
 
     fn render_date(&mut self) {

@@ -21,6 +21,9 @@ pub enum State {
     Flushing,
     /// Output was too much for the socket and goes piece by piece; not received from meanwhile. Then follows `next`.
     Sending,
+    /// The next piece of an answer is still to come from the program; what arrives meanwhile is kept. Then `Sending`
+    /// again.
+    Streaming,
     /// We have said our last and read to the peer's end, so that no reset eats the answer.
     Lingering,
     /// Nothing more is wanted: what is in flight is being joined, then the connection is closed or given away.

@@ -1,6 +1,6 @@
 //! A worker process: one thread, one ring, one handler. `run` is its life from exec to exit; reading order after
 //! that: `event_loop`, `connections`, `queue`, `listeners`, `control`, `drain`, `timers`,
-//! `service`, `clock`.
+//! `service`, `tasks`, `clock`.
 //!
 //! Neighbours: `cluster` starts it in a process that a master marked; `ring`, `http`, `ipc` and `handler` are what
 //! it is made of. It imports nothing of `master`.
@@ -14,6 +14,7 @@ mod identity;
 mod listeners;
 mod queue;
 mod service;
+mod tasks;
 mod timers;
 
 pub(crate) use control::Master;

@@ -5,12 +5,13 @@
 //! Neighbours: `event_loop::sending` performs what `Next` says; `connections` keeps one per connection that needs it.
 
 use super::service;
-use crate::http::{FileRange, Pieces, Rest};
+use crate::http::{FileRange, Pieces, Rest, Stream};
 use crate::ring::{Message, Payload};
 use crate::sys::file::{MappedPiece, PIECE_OCTETS};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::mem;
+use std::task::{Context, Poll, Waker};
 
 /// The end of a file's part is copied instead of sent from the mapping, after a look at the file: had it been truncated
 /// while the rest was sent, the client must not get the whole length.
@@ -30,12 +31,29 @@ pub struct Queue {
 enum Item {
     Bytes(Bytes),
     File(FileRange),
-    Stream {
-        pieces: Pieces,
-        chunked: bool,
-        /// A chunk has gone, without the CRLF that ends it.
-        begun: bool,
-    },
+    Stream(Streamed),
+}
+
+/// Content that is made piece by piece.
+struct Streamed {
+    source: Source,
+    chunked: bool,
+    /// A chunk has gone, without the CRLF that ends it.
+    begun: bool,
+}
+
+enum Source {
+    Iterator(Stream),
+    /// With what wakes the loop when there is more.
+    Pipe(Pieces, Option<Waker>),
+}
+
+/// What a source has.
+enum Piece {
+    Here(Bytes),
+    Pending,
+    End,
+    Broken(&'static str),
 }
 
 /// What is to be done for the queue to go on.
@@ -44,6 +62,8 @@ pub enum Next {
     Send(Message),
     /// Bring this into memory.
     Populate(MappedPiece),
+    /// Wait: the program makes the next piece later, and then wakes.
+    Pending,
     /// Close the connection: the content is not what its head promised.
     Break(&'static str),
     /// Nothing: it is empty.
@@ -70,8 +90,22 @@ impl Queue {
         self.items.push_back(match rest {
             Rest::Bytes(octets) => Item::Bytes(octets),
             Rest::File(part) => Item::File(part),
-            Rest::Stream { pieces, chunked } => Item::Stream { pieces, chunked, begun: false },
+            Rest::Stream { pieces, chunked } => {
+                Item::Stream(Streamed { source: Source::Iterator(pieces), chunked, begun: false })
+            }
+            Rest::Pipe { pieces, chunked } => {
+                Item::Stream(Streamed { source: Source::Pipe(pieces, None), chunked, begun: false })
+            }
         });
+    }
+
+    /// Ends contents that may end anywhere.
+    pub fn ask_to_end(&self) {
+        for item in &self.items {
+            if let Item::Stream(Streamed { source: Source::Pipe(pieces, _), .. }) = item {
+                pieces.ask_to_end();
+            }
+        }
     }
 
     /// So much of a message has gone. False if its file was truncated meanwhile: what went may have been zeros.
@@ -85,8 +119,8 @@ impl Queue {
         intact
     }
 
-    /// What comes next. Set `panicked` if the program's stream did.
-    pub fn next(&mut self, now_ms: u64, panicked: &mut bool) -> Next {
+    /// What comes next. Sets `panicked` if the program's stream did. `waker` makes what wakes the loop after `Pending`.
+    pub fn next(&mut self, now_ms: u64, panicked: &mut bool, waker: &dyn Fn() -> Waker) -> Next {
         if !self.unsent.is_empty() {
             return Next::Send(mem::take(&mut self.unsent));
         }
@@ -101,9 +135,7 @@ impl Queue {
                 Next::Send(Message { head, body: Payload::Bytes(octets) })
             }
             Some(Item::File(part)) => self.next_of_file(head, part, now_ms),
-            Some(Item::Stream { pieces, chunked, begun }) => {
-                self.next_of_stream(head, pieces, chunked, begun, panicked)
-            }
+            Some(Item::Stream(streamed)) => self.next_of_stream(head, streamed, panicked, waker),
         }
     }
 
@@ -150,34 +182,68 @@ impl Queue {
     fn next_of_stream(
         &mut self,
         head: Bytes,
-        mut pieces: Pieces,
-        chunked: bool,
-        begun: bool,
+        mut streamed: Streamed,
         panicked: &mut bool,
+        waker: &dyn Fn() -> Waker,
     ) -> Next {
-        let piece = loop {
-            match service::guard(|| "a stream".to_owned(), || pieces.next()) {
-                Some(Some(Ok(piece))) if piece.is_empty() => {}
-                Some(Some(Ok(piece))) => break Some(piece),
-                Some(Some(Err(error))) => {
-                    tracing::error!(%error, "a stream failed; its connection is closed in the middle of the answer");
-                    return Next::Break("a stream failed");
-                }
-                Some(None) => break None,
-                None => {
-                    *panicked = true;
-                    return Next::Break("a stream panicked");
-                }
+        let piece = match streamed.source.next(panicked, waker) {
+            Piece::Broken(why) => return Next::Break(why),
+            Piece::Pending => {
+                self.items.push_front(Item::Stream(streamed));
+                return match head.is_empty() {
+                    true => Next::Pending,
+                    // the client need not wait for that
+                    false => Next::Send(Message { head, body: Payload::Empty }),
+                };
             }
+            Piece::Here(piece) => Some(piece),
+            Piece::End => None,
         };
+        let Streamed { chunked, begun, .. } = streamed;
         let head = if chunked { chunk_head(head, begun, piece.as_ref()) } else { head };
         match piece {
             Some(piece) => {
-                self.items.push_front(Item::Stream { pieces, chunked, begun: true });
+                self.items.push_front(Item::Stream(Streamed { begun: true, ..streamed }));
                 Next::Send(Message { head, body: Payload::Bytes(piece) })
             }
             None if head.is_empty() => Next::Done,
             None => Next::Send(Message { head, body: Payload::Empty }),
+        }
+    }
+}
+
+impl Source {
+    fn next(&mut self, panicked: &mut bool, waker: &dyn Fn() -> Waker) -> Piece {
+        match self {
+            Source::Iterator(pieces) => next_made(pieces, panicked),
+            Source::Pipe(pieces, cached) => {
+                let mut context = Context::from_waker(cached.get_or_insert_with(waker));
+                match pieces.poll_next(&mut context) {
+                    Poll::Pending => Piece::Pending,
+                    Poll::Ready(None) => Piece::End,
+                    Poll::Ready(Some(Ok(piece))) => Piece::Here(piece),
+                    // whoever dropped the sender has said why, if there was more to say
+                    Poll::Ready(Some(Err(_))) => Piece::Broken("its sender was dropped before the end"),
+                }
+            }
+        }
+    }
+}
+
+fn next_made(pieces: &mut Stream, panicked: &mut bool) -> Piece {
+    loop {
+        match service::guard(|| "a stream".to_owned(), || pieces.next()) {
+            Some(Some(Ok(piece))) if piece.is_empty() => {}
+            Some(Some(Ok(piece))) => return Piece::Here(piece),
+            Some(Some(Err(error))) => {
+                tracing::error!(%error, "a stream failed; its connection is closed in the middle of the answer");
+                return Piece::Broken("a stream failed");
+            }
+            Some(None) => return Piece::End,
+            None => {
+                *panicked = true;
+                return Piece::Broken("a stream panicked");
+            }
         }
     }
 }
@@ -199,11 +265,15 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
+    fn asleep() -> Waker {
+        Waker::noop().clone()
+    }
+
     /// Everything a queue gives, as a socket sees it that takes at most so many octets at a time.
     fn drained(queue: &mut Queue, at_most: usize) -> Result<Vec<u8>, &'static str> {
         let mut out = vec![];
         loop {
-            match queue.next(0, &mut false) {
+            match queue.next(0, &mut false, &asleep) {
                 Next::Send(message) => {
                     let took = message.len().min(at_most);
                     let whole = [&message.head[..], &content(&message.body)].concat();
@@ -214,6 +284,7 @@ mod tests {
                 }
                 Next::Populate(piece) => piece.mark_warm(0),
                 Next::Break(why) => return Err(why),
+                Next::Pending => return Err("pending"),
                 Next::Done => return Ok(out),
             }
         }
@@ -263,7 +334,7 @@ mod tests {
         queue.push(Bytes::from("head"));
         queue.push_rest(Rest::Bytes(content.clone().into()));
         queue.push(Bytes::from("next"));
-        let Next::Send(message) = queue.next(0, &mut false) else { panic!("something to send") };
+        let Next::Send(message) = queue.next(0, &mut false, &asleep) else { panic!("something to send") };
         assert_eq!((&message.head[..], message.body.len()), (&b"head"[..], PIECE));
         assert!(queue.sent(message, 4));
         assert!(drained(&mut queue, usize::MAX).unwrap() == [&content[..], b"next"].concat());
@@ -273,13 +344,13 @@ mod tests {
     fn a_stream_that_fails_is_never_ended_as_if_it_were_whole() {
         let mut queue = Queue::default();
         queue.push_rest(stream(vec![Ok(Bytes::from("a")), Err(io::Error::other("no more"))], true));
-        assert!(matches!(queue.next(0, &mut false), Next::Send(_)));
-        assert!(matches!(queue.next(0, &mut false), Next::Break(_)));
+        assert!(matches!(queue.next(0, &mut false, &asleep), Next::Send(_)));
+        assert!(matches!(queue.next(0, &mut false, &asleep), Next::Break(_)));
         let mut panicked = false;
         let mut queue = Queue::default();
         let pieces = std::iter::from_fn(|| -> Option<io::Result<Bytes>> { panic!("on purpose") });
         queue.push_rest(Rest::Stream { pieces: Box::new(pieces), chunked: true });
-        assert!(matches!(queue.next(0, &mut panicked), Next::Break(_)) && panicked);
+        assert!(matches!(queue.next(0, &mut panicked, &asleep), Next::Break(_)) && panicked);
     }
 
     #[test]
@@ -311,14 +382,14 @@ mod tests {
                     if step == sent_before {
                         handle.set_len(keep).unwrap();
                     }
-                    match queue.next(0, &mut false) {
+                    match queue.next(0, &mut false, &asleep) {
                         Next::Populate(piece) => piece.mark_warm(0),
                         Next::Send(message) => {
                             let all = message.len();
                             ended |= !queue.sent(message, all);
                         }
                         Next::Break(_) => ended = true,
-                        Next::Done => break,
+                        Next::Pending | Next::Done => break,
                     }
                     if ended {
                         break;

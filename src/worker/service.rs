@@ -2,7 +2,9 @@
 //!
 //! Neighbours: `event_loop` lends one to each exchange it feeds; the handler is the program's.
 
-use crate::handler::{Handler, Kind, Later};
+use super::event_loop::Owed;
+use super::tasks::{Progress, Tasks};
+use crate::handler::{Handler, Kind, Later, LaterResponse, Producer, chain};
 use crate::http::{Admission, Answer, Request, Response, Service, Status};
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
@@ -12,8 +14,10 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 /// See the module's comment.
 pub struct Guarded<'a, H> {
     pub handler: &'a mut H,
-    /// Where a reply that comes later is left for the loop.
-    pub later: &'a mut Option<Later>,
+    /// Where futures run.
+    pub tasks: &'a mut Tasks,
+    /// Where the source of a reply that comes later is left for the loop.
+    pub owed: &'a mut Option<Owed>,
     /// Set when the handler panicked.
     pub panicked: &'a mut bool,
 }
@@ -67,17 +71,6 @@ fn failed(request: &Request<'_>, error: &dyn Error) -> Response {
     Response::status(Status::INTERNAL_SERVER_ERROR)
 }
 
-/// An error and its causes, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        line = format!("{line}: {cause}");
-        next = cause.source();
-    }
-    line
-}
-
 fn request_line(request: &Request<'_>) -> String {
     format!("{} {}", request.method().as_str(), request.target())
 }
@@ -89,6 +82,30 @@ impl<H: Handler> Guarded<'_, H> {
         let outcome = guard(|| request_line(request), || call(self.handler));
         *self.panicked |= outcome.is_none();
         outcome
+    }
+
+    /// What is ready at once is an answer like any other.
+    fn begin(&mut self, future: LaterResponse) -> Answer {
+        match self.tasks.begin(future) {
+            (_, Progress::Answered(response)) => Answer::Now(response),
+            (id, Progress::Waiting) => {
+                *self.owed = Some(Owed::Task(id));
+                Answer::Later
+            }
+            (_, Progress::Over { panicked }) => {
+                *self.panicked |= panicked;
+                Answer::Now(Status::INTERNAL_SERVER_ERROR.into())
+            }
+        }
+    }
+
+    fn produce(&mut self, response: &Response, producer: Producer) {
+        let Some(watch) = response.watch() else {
+            return tracing::error!("Reply::stream was given a response that Response::channel did not make");
+        };
+        if let Progress::Over { panicked: true } = self.tasks.produce(producer, watch) {
+            *self.panicked = true;
+        }
     }
 }
 
@@ -102,9 +119,14 @@ impl<H: Handler> Service for Guarded<'_, H> {
     fn call(&mut self, request: &Request<'_>) -> Answer {
         match self.guarded(request, |handler| handler.handle(request).0) {
             Some(Kind::Now(response)) => Answer::Now(response),
-            Some(Kind::Later(later)) => {
-                *self.later = Some(later);
+            Some(Kind::Later(Later::Future(future))) => self.begin(future),
+            Some(Kind::Later(Later::Promised(number))) => {
+                *self.owed = Some(Owed::Promise(number));
                 Answer::Later
+            }
+            Some(Kind::Stream(response, producer)) => {
+                self.produce(&response, producer);
+                Answer::Now(response)
             }
             Some(Kind::Failed(error)) => Answer::Now(failed(request, &*error)),
             None => Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR)),

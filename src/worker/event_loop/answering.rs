@@ -7,15 +7,18 @@ use super::*;
 impl<H: Handler> EventLoop<H> {
     /// The exchange has written from `start` on and says what follows.
     #[inline]
-    pub(super) fn progressed(&mut self, slot: u32, start: u32, progress: Progress, later: Option<Later>) {
+    pub(super) fn progressed(&mut self, slot: u32, start: u32, progress: Progress, owed: Option<Owed>) {
         let (next, rest) = match progress {
             Progress::Receive { part } => (Next::Receive { part }, None),
             Progress::Wait => (Next::Wait, None),
             Progress::Resume { rest } => (Next::Resume, rest),
             Progress::Close { rest, linger } => (Next::Close { linger }, rest),
         };
-        if let Some(later) = later {
-            self.owe(slot, later);
+        match owed {
+            Some(owed) => self.owe(slot, owed),
+            // an error in the content that a handler waits for has been answered for it
+            None if matches!(next, Next::Close { .. }) && !self.owed.is_empty() => self.forget_owed(slot),
+            None => {}
         }
         let wrote = self.emit(slot, start, rest);
         self.mourn();
@@ -62,6 +65,9 @@ impl<H: Handler> EventLoop<H> {
         if let Some(rest) = rest {
             queue.push_rest(rest);
         }
+        if self.drain.is_some() {
+            queue.ask_to_end();
+        }
         true
     }
 
@@ -102,12 +108,7 @@ impl<H: Handler> EventLoop<H> {
                 let class = if part == Part::Head { Class::Header } else { Class::Content };
                 if wrote { self.timers.start(slot, class, now) } else { self.timers.ensure(slot, class, now) }
             }
-            Next::Wait => {
-                connection.state = State::Handling;
-                self.timers.stop(slot);
-                // who sends on while a reply is owed may be ahead of us only so far
-                self.pause_receive(slot);
-            }
+            Next::Wait => self.handle_on(slot),
             Next::Resume | Next::Close { .. } => return self.flush_then(slot, next),
         }
         if !self.connections.at(slot).receiving {
@@ -116,6 +117,35 @@ impl<H: Handler> EventLoop<H> {
         }
         if self.connections.at(slot).releasing {
             self.following.push(self.connections.token(slot));
+        }
+    }
+
+    /// A reply is owed. Content that is on its way to the handler is given time like any other, unless it is the handler
+    /// who is late; who sends on beyond that may be ahead of us only so far.
+    fn handle_on(&mut self, slot: u32) {
+        let (token, now) = (self.connections.token(slot), self.clock.now());
+        let connection = self.connections.at(slot);
+        connection.state = State::Handling;
+        match connection.exchange.flow(Some(&|| self.mailbox.connection_waker(token))) {
+            Flow::Wanted if connection.peer_ended => return self.release(slot, Leave::Close),
+            Flow::Wanted => self.timers.ensure(slot, Class::Content, now),
+            Flow::Full | Flow::None if connection.peer_ended => self.timers.ensure(slot, Class::Send, now),
+            Flow::Full | Flow::None => self.timers.stop(slot),
+        }
+        self.pause_receive(slot);
+    }
+
+    /// What a connection waited for has come: a piece of its answer, or room for more of its request.
+    pub(super) fn go_on(&mut self, token: Token) {
+        let Some(connection) = self.connections.get(token) else { return };
+        match connection.state {
+            State::Streaming => {
+                connection.state = State::Sending;
+                self.timers.start(token.slot, Class::Send, self.clock.now());
+                self.send_next(token.slot);
+            }
+            State::Handling => self.settle(token.slot, Next::Wait, false),
+            _ => {}
         }
     }
 
@@ -162,13 +192,18 @@ impl<H: Handler> EventLoop<H> {
     pub(super) fn resume(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         let start = self.ring.outbox.reopen(connection.span);
-        let mut later = None;
+        let mut owed = None;
         let progress = connection.exchange.resume(
-            &mut Guarded { handler: &mut self.handler, later: &mut later, panicked: &mut self.panicked },
+            &mut Guarded {
+                handler: &mut self.handler,
+                tasks: &mut self.tasks,
+                owed: &mut owed,
+                panicked: &mut self.panicked,
+            },
             &conditions(&self.clock, &self.drain, &self.settings, connection.peer),
             self.ring.outbox.buffer(),
         );
-        self.progressed(slot, start, progress, later);
+        self.progressed(slot, start, progress, owed);
     }
 
     pub(super) fn linger(&mut self, slot: u32) {
@@ -187,49 +222,50 @@ impl<H: Handler> EventLoop<H> {
         self.join(token);
     }
 
-    pub(super) fn owe(&mut self, slot: u32, later: Later) {
+    pub(super) fn owe(&mut self, slot: u32, owed: Owed) {
         let token = self.connections.token(slot);
-        let owed = match later {
-            Later::After { time, make } => {
-                self.later_count += 1;
-                // the handler may have taken its time since the turn began
-                self.clock.advance();
-                let key = (self.clock.after(time), self.later_count);
-                self.later.insert(key, (token, make));
-                Owed::Later(key)
-            }
-            Later::Promised(number) => {
-                self.promises.insert(number, token);
-                Owed::Promise(number)
-            }
-        };
+        match owed {
+            Owed::Task(id) => drop(self.awaited.insert(id, token)),
+            Owed::Promise(number) => drop(self.promises.insert(number, token)),
+        }
         self.owed.insert(slot, owed);
     }
 
-    /// Nobody is left to whom a reply could go.
+    /// Nobody is left to whom a reply could go: a future that works at it is dropped.
     pub(super) fn forget_owed(&mut self, slot: u32) {
         match self.owed.remove(&slot) {
-            Some(Owed::Later(key)) => drop(self.later.remove(&key)),
+            Some(Owed::Task(id)) => {
+                self.awaited.remove(&id);
+                self.tasks.cancel(id);
+            }
             Some(Owed::Promise(number)) => drop(self.promises.remove(&number)),
             None => {}
         }
     }
 
-    pub(super) fn complete_later(&mut self) {
-        while let Some(entry) = self.later.first_entry()
-            && entry.key().0 <= self.clock.now()
-        {
-            let (token, make) = entry.remove();
-            let made = service::guard(|| "a reply that came later".to_owned(), make);
-            self.panicked |= made.is_none();
-            self.complete_one(token, made.unwrap_or_else(|| Status::INTERNAL_SERVER_ERROR.into()));
+    /// Takes to the ring what futures want done.
+    #[inline]
+    pub(super) fn take_wishes(&mut self) {
+        if !self.local.has_orders() {
+            return;
+        }
+        for wish in self.local.take_orders() {
+            match wish {
+                Wish::Begin(number, op) => self.ring.push(Token::new(number, 0), Op::File(op)),
+                Wish::Cancel(number) => self.ring.push(Token::new(number, 0), Op::CancelFile),
+            }
         }
     }
 
-    /// What other threads, and this one's program, have said.
+    /// What other threads, and this one's program, have said. A second look finds what the first has brought about (a
+    /// future that was woken has made a piece of an answer); what comes then is left for the next turn, so that a future
+    /// that wakes itself all the time keeps nobody from anything.
     #[inline]
     pub(super) fn read_mail(&mut self) {
-        if self.mailbox.is_full() {
+        for _ in 0..2 {
+            if !self.mailbox.is_full() {
+                return;
+            }
             for mail in self.mailbox.take() {
                 self.read_one(mail);
             }
@@ -238,12 +274,30 @@ impl<H: Handler> EventLoop<H> {
 
     fn read_one(&mut self, mail: Mail) {
         match mail {
+            Mail::Task(id) => self.task_woken(id),
+            Mail::Connection(token) => self.go_on(token),
             Mail::Kept(number, response) => {
                 if let Some(token) = self.promises.remove(&number) {
                     self.complete_one(token, response);
                 }
             }
             Mail::ToMaster(message) => self.control.pass_on(&message),
+        }
+    }
+
+    fn task_woken(&mut self, id: TaskId) {
+        let response = match self.tasks.go_on(id) {
+            tasks::Progress::Waiting => return,
+            tasks::Progress::Answered(response) => response,
+            tasks::Progress::Over { panicked } => {
+                self.panicked |= panicked;
+                Status::INTERNAL_SERVER_ERROR.into()
+            }
+        };
+        match self.awaited.remove(&id) {
+            Some(token) => self.complete_one(token, response),
+            // content, which goes its own way
+            None => self.mourn(),
         }
     }
 

@@ -143,19 +143,20 @@ impl<H: Handler> EventLoop<H> {
         match connection.state {
             State::Reading | State::Handling if connection.takes_input() => {
                 let start = self.ring.outbox.reopen(connection.span);
-                let mut later = None;
+                let mut owed = None;
                 let progress = connection.exchange.feed(
                     self.ring.buffers.bytes(&lease),
                     &mut Guarded {
                         handler: &mut self.handler,
-                        later: &mut later,
+                        tasks: &mut self.tasks,
+                        owed: &mut owed,
                         panicked: &mut self.panicked,
                     },
                     &conditions(&self.clock, &self.drain, &self.settings, connection.peer),
                     self.ring.outbox.buffer(),
                 );
                 self.ring.buffers.give_back(lease);
-                self.progressed(slot, start, progress, later);
+                self.progressed(slot, start, progress, owed);
             }
             State::Reading if !connection.releasing => {
                 // behind an answer to which nothing can be appended in this turn
@@ -201,6 +202,12 @@ impl<H: Handler> EventLoop<H> {
             }
             State::Reading => self.flush_then(slot, Next::Close { linger: false }),
             State::Lingering => self.release(slot, Leave::Close),
+            // the content that the handler waits for will never be whole
+            State::Handling if connection.exchange.is_amid_content() => self.release(slot, Leave::Close),
+            // it may still be reading; but it may as well have left, and then nobody would ever say so
+            State::Handling | State::Streaming => {
+                self.timers.ensure(slot, Class::Send, self.clock.now());
+            }
             _ => {}
         }
     }
@@ -221,7 +228,10 @@ fn wants_receive(connection: &Connection) -> bool {
     !connection.peer_ended
         && match connection.state {
             State::Reading | State::Lingering => true,
-            State::Handling | State::Flushing => connection.exchange.unread() <= UNREAD_PAUSE,
+            State::Handling if connection.exchange.flow(None) == Flow::Full => false,
+            State::Handling | State::Flushing | State::Streaming => {
+                connection.exchange.unread() <= UNREAD_PAUSE
+            }
             _ => false,
         }
 }

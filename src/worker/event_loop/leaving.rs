@@ -60,8 +60,10 @@ impl<H: Handler> EventLoop<H> {
             tracing::warn!("connections cannot be released: this kernel lacks FIXED_FD_INSTALL (Linux 6.8)");
             return;
         }
-        let serving =
-            |state| matches!(state, State::Reading | State::Handling | State::Flushing | State::Sending);
+        let serving = |state| {
+            use State::{Flushing, Handling, Reading, Sending, Streaming};
+            matches!(state, Reading | Handling | Flushing | Sending | Streaming)
+        };
         for slot in self.connections.slots_in(serving) {
             self.connections.at(slot).releasing = true;
             self.following.push(self.connections.token(slot));
@@ -76,6 +78,13 @@ impl<H: Handler> EventLoop<H> {
                 self.clock.advance();
                 self.drain = Some(Drain::new(self.clock.now(), millis(self.settings.kill_timeout), stop));
                 self.listeners.cancel_all(&mut self.ring);
+                for slot in
+                    self.connections.slots_in(|state| matches!(state, State::Sending | State::Streaming))
+                {
+                    if let Some(queue) = &self.connections.at(slot).queue {
+                        queue.ask_to_end();
+                    }
+                }
             }
         }
         self.drain_listeners();

@@ -18,20 +18,22 @@ use super::control::{Control, Order};
 use super::drain::Drain;
 use super::listeners::Listeners;
 use super::queue;
-use super::service::{self, Guarded};
+use super::service::Guarded;
+use super::tasks::{self, TaskId, Tasks};
 use super::timers::{Class, Timers};
 use crate::config::WorkerSettings;
 use crate::error::{Error, Result};
-use crate::handler::{Handler, Later, Mail, Mailbox};
-use crate::http::{Conditions, Exchange, Part, Progress, Response, Rest, Status};
+use crate::handler::{Handler, Local, Mail, Mailbox, Order as Wish};
+use crate::http::{Conditions, Exchange, Flow, Part, Progress, Response, Rest, Status};
 use crate::ipc::message::Travelling;
 use crate::ring::{Completion, Lease, Message, Op, Received, Ring, Span, Token};
 use crate::sys::file::MappedPiece;
 use bytes::Bytes;
 use nix::errno::Errno;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,11 +71,14 @@ pub struct EventLoop<H> {
     clock: Clock,
     settings: WorkerSettings,
     handler: H,
-    /// Replies that come when a time has passed, by when.
-    later: BTreeMap<(Millis, u64), (Token, MakeResponse)>,
-    later_count: u64,
+    /// The handler's futures.
+    tasks: Tasks,
+    /// What they wait for.
+    local: Rc<Local>,
     /// Who waits for which promise of another thread.
     promises: HashMap<u64, Token>,
+    /// Who waits for which future.
+    awaited: HashMap<TaskId, Token>,
     mailbox: Arc<Mailbox>,
     /// What is owed to whom, by slot.
     owed: HashMap<u32, Owed>,
@@ -95,14 +100,12 @@ pub struct EventLoop<H> {
     exit_code: i32,
 }
 
-type MakeResponse = Box<dyn FnOnce() -> Response>;
-
 /// Where a reply that is owed will come from.
-#[derive(Clone, Copy)]
-enum Owed {
-    /// `later`.
-    Later((Millis, u64)),
-    /// `promises`.
+#[derive(Debug, Clone, Copy)]
+pub enum Owed {
+    /// A future of the handler's.
+    Task(TaskId),
+    /// Another thread, which has this promise to keep.
     Promise(u64),
 }
 
@@ -131,9 +134,10 @@ impl<H: Handler> EventLoop<H> {
             clock: Clock::new(settings.server_header),
             settings,
             handler,
-            later: BTreeMap::new(),
-            later_count: 0,
+            tasks: Tasks::new(Arc::clone(&mailbox)),
+            local: Local::open(),
             promises: HashMap::new(),
+            awaited: HashMap::new(),
             mailbox,
             owed: HashMap::new(),
             dirty: Vec::new(),
@@ -178,8 +182,9 @@ impl<H: Handler> EventLoop<H> {
             self.follow(token);
         }
         self.expire_timers();
-        self.complete_later();
+        self.local.expire(self.clock.instant());
         self.read_mail();
+        self.take_wishes();
         self.accept_afresh();
         // a suicide under a master that never answers is an order to drain
         self.obey();
@@ -199,6 +204,7 @@ impl<H: Handler> EventLoop<H> {
             Completion::Closed { token } => self.closed(token),
             Completion::ShutDown { token } => self.shut_down(token),
             Completion::Installed { token, result } => self.installed(token, result),
+            Completion::File { token, done } => self.local.done(token.slot, done),
             Completion::Watched { token } => self.watched(token),
         }
     }
@@ -243,7 +249,7 @@ impl<H: Handler> EventLoop<H> {
         }
         let deadlines = [
             self.timers.next_deadline(),
-            self.later.first_key_value().map(|((due, _), _)| *due),
+            self.local.next_due().map(|due| self.clock.at(due)),
             self.drain.as_ref().map_or(Some(self.fresh_accept_at), Drain::next_deadline),
         ];
         let now = self.clock.now();

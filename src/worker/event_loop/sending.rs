@@ -61,7 +61,8 @@ impl<H: Handler> EventLoop<H> {
         if connection.sending {
             return;
         }
-        match queue.next(self.clock.now(), &mut self.panicked) {
+        let waker = || self.mailbox.connection_waker(token);
+        match queue.next(self.clock.now(), &mut self.panicked, &waker) {
             queue::Next::Send(message) => {
                 connection.sending = true;
                 self.ring.push(token, Op::Send(message));
@@ -72,6 +73,7 @@ impl<H: Handler> EventLoop<H> {
                 self.timers.stop(slot);
                 self.ring.push(token, Op::Populate(piece));
             }
+            queue::Next::Pending => self.stream_on(slot),
             queue::Next::Break(why) => {
                 tracing::debug!(why, "an answer is cut off");
                 self.mourn();
@@ -82,6 +84,18 @@ impl<H: Handler> EventLoop<H> {
                 self.proceed(slot);
             }
         }
+    }
+
+    /// The program makes the next piece later. Until then we listen, to hear when the client goes.
+    fn stream_on(&mut self, slot: u32) {
+        let token = self.connections.token(slot);
+        let connection = self.connections.at(slot);
+        connection.state = State::Streaming;
+        match connection.peer_ended {
+            true => self.timers.ensure(slot, Class::Send, self.clock.now()),
+            false => self.timers.stop(slot),
+        }
+        self.receive_again(token);
     }
 
     pub(super) fn sent(&mut self, token: Token, message: Message, sent: std::result::Result<usize, Errno>) {

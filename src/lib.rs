@@ -28,6 +28,7 @@ mod log;
 pub mod master;
 mod ring;
 mod sys;
+pub mod test;
 mod worker;
 
 pub use cluster::{Cluster, Role};

@@ -50,8 +50,13 @@ impl Local {
     /// Makes the one of this thread's loop.
     pub fn open() -> Rc<Local> {
         let local = Rc::new(Local::default());
-        HERE.set(Some(Rc::clone(&local)));
+        local.settle_here();
         local
+    }
+
+    /// From now on this is the one of this thread.
+    pub fn settle_here(self: &Rc<Self>) {
+        HERE.set(Some(Rc::clone(self)));
     }
 
     fn here() -> Rc<Local> {

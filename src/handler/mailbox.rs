@@ -65,8 +65,13 @@ impl Mailbox {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let (mail, full) = (Mutex::default(), AtomicBool::new(false));
         let mailbox = Arc::new(Mailbox { mail, full, bell, home: thread::current().id() });
-        HERE.set(Some(Arc::clone(&mailbox)));
+        mailbox.settle_here();
         Ok(mailbox)
+    }
+
+    /// From now on this is the box of this thread.
+    pub fn settle_here(self: &Arc<Self>) {
+        HERE.set(Some(Arc::clone(self)));
     }
 
     /// The box of the worker whose loop runs on this thread, if there is one.

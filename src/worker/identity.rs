@@ -26,7 +26,7 @@ struct Inner {
 }
 
 impl Worker {
-    pub(super) fn new(
+    pub(crate) fn new(
         id: u32,
         slot: usize,
         core: Option<usize>,

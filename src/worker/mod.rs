@@ -18,6 +18,15 @@ mod tasks;
 mod timers;
 
 pub(crate) use control::Master;
+
+/// What works without a ring, for tests of handlers.
+pub(crate) mod unconnected {
+    pub use super::event_loop::Owed;
+    pub use super::queue::{Next, Queue};
+    pub use super::service::Guarded;
+    pub use super::tasks::{Progress, TaskId, Tasks};
+}
+
 pub use identity::Worker;
 
 use crate::config::WorkerSettings;

@@ -19,12 +19,14 @@
 //! With `FAULTY_BOOT_MS=N` every worker takes N ms before it listens.
 //! With `FAULTY_EVENTS=FILE` the master appends each event to this file, one JSON object a line.
 //! While the file that `FAULTY_BOOT_HANG` names exists, new workers hang before they listen.
+//! With `FAULTY_HOOKS=FILE` every worker appends its process ID and `before_drain` or `after_drain` when that is called;
+//! `FAULTY_HOOK_PANIC` names the one that panics then.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-use uringd::{Cluster, Event, Reply, Request, Response, Status};
+use uringd::{Cluster, Event, Handler, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
     let outcome = Cluster::from_args().on_event(record).run(|_| {
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
         while std::env::var_os("FAULTY_BOOT_HANG").is_some_and(|file| Path::new(&file).exists()) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        answer
+        Faulty
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,10 +49,37 @@ fn main() -> ExitCode {
 
 /// What a program can do with events: they are an enum, and arrive in the master.
 fn record(event: &Event) {
-    let Some(path) = std::env::var_os("FAULTY_EVENTS") else { return };
-    let line = serde_json::to_string(event).expect("plain data");
+    append("FAULTY_EVENTS", &serde_json::to_string(event).expect("plain data"));
+}
+
+struct Faulty;
+
+impl Handler for Faulty {
+    fn handle(&mut self, request: &Request<'_>) -> Reply {
+        answer(request)
+    }
+
+    fn before_drain(&mut self) {
+        hook("before_drain");
+    }
+
+    fn after_drain(&mut self) {
+        hook("after_drain");
+    }
+}
+
+fn hook(name: &str) {
+    append("FAULTY_HOOKS", &format!("{} {name}", std::process::id()));
+    if std::env::var("FAULTY_HOOK_PANIC").is_ok_and(|hook| hook == name) {
+        panic!("{name} was asked to");
+    }
+}
+
+/// One line more in the file that this variable names.
+fn append(variable: &str, line: &str) {
+    let Some(path) = std::env::var_os(variable) else { return };
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+    let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
 }
 
 fn answer(request: &Request<'_>) -> Reply {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::fmt;
+use std::{fmt, io};
 
 /// Identifies one worker process for as long as the master lives; never used twice (Node's `worker.id`).
 pub type WorkerId = u32;
@@ -60,6 +60,24 @@ impl Message {
 
     pub(crate) fn value(&self) -> &Value {
         &self.0
+    }
+
+    /// How long its JSON is.
+    pub(crate) fn octets(&self) -> usize {
+        struct Count(usize);
+        impl io::Write for Count {
+            fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+                self.0 += octets.len();
+                Ok(octets.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut count = Count(0);
+        serde_json::to_writer(&mut count, &self.0).expect("a value has JSON, and counting does not fail");
+        count.0
     }
 }
 

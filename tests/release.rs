@@ -36,8 +36,7 @@ fn released_in_the_middle_of_a_pipeline_the_rest_is_answered_in_order_by_another
     assert_eq!(travelling.peer, Some(client.stream.local_addr().unwrap()));
 
     let mut second = Worker::start(2);
-    let story = serde_json::to_value(&travelling).unwrap();
-    second.channel.send_handle(HandleKind::Socket, story, socket).unwrap();
+    second.channel.send_connection(&travelling, socket).unwrap();
     client.send(later);
     let answers: Vec<Answer> =
         requests.iter().map(|_| client.read_answer().expect("every answer comes")).collect();
@@ -71,8 +70,7 @@ fn an_idle_connection_and_one_with_half_a_request_travel_back_and_forth() {
         }
         workers[from].channel.send_to_worker(&ToWorker::Release).unwrap();
         let (socket, travelling) = workers[from].wait_for_connection();
-        let story = serde_json::to_value(&travelling).unwrap();
-        workers[to].channel.send_handle(HandleKind::Socket, story, socket).unwrap();
+        workers[to].channel.send_connection(&travelling, socket).unwrap();
         client.send(if half { "TP/1.1\r\nHost: a\r\n\r\n" } else { "GET /pid HTTP/1.1\r\nHost: a\r\n\r\n" });
         assert_eq!(client.read_answer().unwrap().pid(), workers[to].pid(), "round {round}");
     }
@@ -97,8 +95,7 @@ fn a_connection_is_not_released_in_the_middle_of_a_body() {
     assert_eq!(client.read_answer().unwrap().pid(), first.pid());
     let (socket, travelling) = first.wait_for_connection();
     assert_eq!(travelling.unread, b"");
-    let story = serde_json::to_value(&travelling).unwrap();
-    second.channel.send_handle(HandleKind::Socket, story, socket).unwrap();
+    second.channel.send_connection(&travelling, socket).unwrap();
     assert_eq!(client.get("/pid").pid(), second.pid());
 }
 
@@ -148,10 +145,8 @@ impl Worker {
     }
 
     fn wait_for_connection(&mut self) -> (OwnedFd, Travelling) {
-        match self.wait(|received| matches!(received, Received::Handle { .. })) {
-            Received::Handle { kind: HandleKind::Socket, message, fd, .. } => {
-                (fd, serde_json::from_value(message).expect("a connection's story"))
-            }
+        match self.wait(|received| matches!(received, Received::Connection { .. })) {
+            Received::Connection { travelling, socket } => (socket, travelling),
             other => panic!("{other:?}"),
         }
     }

@@ -6,7 +6,7 @@
 //! `worker::control` own channels.
 
 use super::frame::Frames;
-use super::message::{ToMaster, ToWorker};
+use super::message::{ToMaster, ToWorker, Travelling};
 use super::node::{self, HandleKind, Incoming};
 use super::outbox::Outbox;
 use super::received::Received;
@@ -121,6 +121,19 @@ impl Channel {
         self.flush()
     }
 
+    /// Sends a live client connection, as [`send_handle`](Self::send_handle) does. The other end has it as
+    /// [`Received::Connection`]; a Node peer does not know what to do with it.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush), for all that is queued.
+    pub fn send_connection(
+        &mut self,
+        travelling: &Travelling,
+        socket: impl Into<Arc<OwnedFd>>,
+    ) -> io::Result<()> {
+        self.send_handle(HandleKind::Socket, node::connection(travelling), socket)
+    }
+
     /// Writes what may be written and what the socket takes.
     ///
     /// # Errors
@@ -147,6 +160,11 @@ impl Channel {
     /// Whether bytes wait for the socket to become writable. Waiting for the peer's ACK is not that.
     pub fn wants_write(&self) -> bool {
         self.outbox.wants_write()
+    }
+
+    /// Bytes that wait to be written: for the socket, or for the peer's ACK of the handle before them.
+    pub fn waiting(&self) -> usize {
+        self.outbox.waiting()
     }
 
     /// Whether nothing is queued and the peer has acknowledged every handle: nothing is lost by closing now.
@@ -249,7 +267,10 @@ impl Channel {
         match claimed.and_then(|index| self.arrived.remove(index)) {
             Some(Arrived { fd, .. }) => {
                 self.outbox.push_reply(node::ack());
-                Received::Handle { kind, message, fd, key }
+                match node::story(&message) {
+                    Some(travelling) => Received::Connection { travelling, socket: fd },
+                    None => Received::Handle { kind, message, fd, key },
+                }
             }
             None => {
                 self.outbox.push_reply(node::nack());

@@ -14,3 +14,7 @@ pub mod received;
 pub use channel::Channel;
 pub use node::HandleKind;
 pub use received::Received;
+
+/// Octets of messages that may wait for one peer to read them, 16 MiB. A peer that reads is never so far behind; for one
+/// that does not, the sender's memory is not to pay without end.
+pub(crate) const WAITING_MAX: usize = 16 << 20;

@@ -4,8 +4,9 @@
 //! `worker::control` use the names of the environment variables.
 
 use super::frame;
-use super::message::{ToMaster, ToWorker};
+use super::message::{ToMaster, ToWorker, Travelling};
 use crate::error::{Error, Result};
+use crate::event::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::ffi::OsStr;
@@ -26,6 +27,9 @@ const HANDLE: &str = "NODE_HANDLE";
 const HANDLE_ACK: &str = "NODE_HANDLE_ACK";
 const HANDLE_NACK: &str = "NODE_HANDLE_NACK";
 const URINGD: &str = "NODE_URINGD";
+/// The `act` of what goes with a live connection. It is one of our own words, which no program can say, so that a
+/// program's socket is never taken for a connection on its way, whatever message is sent with it.
+const CONNECTION: &str = "connection";
 
 /// What a handle's descriptor is, and so what a Node peer makes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,11 +147,45 @@ pub fn to_worker(message: &ToWorker) -> io::Result<Vec<u8>> {
 /// # Errors
 /// `InvalidInput` for one that the peer would take for an internal message; else as [`frame::encode`].
 pub fn plain(message: &Value) -> io::Result<Vec<u8>> {
-    if let Some(cmd) = internal_command(message) {
-        let problem = format!("a message's cmd may not begin with {INTERNAL_PREFIX} (it is {cmd})");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    match taken_for_internal(message) {
+        Some(problem) => Err(io::Error::new(io::ErrorKind::InvalidInput, problem)),
+        None => frame::encode(message),
     }
-    frame::encode(message)
+}
+
+/// Whether a user's message may travel, and how many octets that are; before it is on its way, when it is too late to
+/// say so.
+///
+/// # Errors
+/// [`Error::Message`] for one that the peer would take for an internal message, or that is longer than a line may be.
+pub fn check(message: &Message) -> Result<usize> {
+    let refused = |problem| Error::Message { done: "sent", problem };
+    let octets = message.octets();
+    match taken_for_internal(message.value()) {
+        Some(problem) => Err(refused(problem)),
+        None if octets > frame::MAX_FRAME => Err(refused(frame::FrameError::TooLong.to_string())),
+        None => Ok(octets),
+    }
+}
+
+fn taken_for_internal(message: &Value) -> Option<String> {
+    internal_command(message).map(|cmd| {
+        format!("its cmd may not begin with {INTERNAL_PREFIX}, which is the channel's own (it is {cmd})")
+    })
+}
+
+/// What goes with a live connection's socket.
+pub fn connection(travelling: &Travelling) -> Value {
+    let mut story = serde_json::to_value(travelling).expect("plain data");
+    story["cmd"] = URINGD.into();
+    story["act"] = CONNECTION.into();
+    story
+}
+
+/// The story of the live connection that a handle is; `None` for any other socket.
+pub fn story(message: &Value) -> Option<Travelling> {
+    let is_connection = internal_command(message) == Some(URINGD) && message["act"] == CONNECTION;
+    is_connection.then(|| Travelling::deserialize(message).ok())?
 }
 
 /// The line that goes with a descriptor. No `key`: with one, a Node worker would do accounting nobody asked for.
@@ -302,6 +340,46 @@ mod tests {
     fn users_cannot_speak_the_protocols_words() {
         let refused = plain(&json!({"cmd": "NODE_HANDLE_ACK"})).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn messages_are_refused_before_they_are_on_their_way() {
+        let message = |value: Value| Message::new(value).unwrap();
+        for value in [json!({"a": "é\n"}), json!({"cmd": "NODE_"}), json!(["cmd", "NODE_X"]), json!(null)] {
+            let octets = check(&message(value.clone())).unwrap();
+            assert_eq!(octets + 1, plain(&value).unwrap().len(), "{value}");
+        }
+        let refused = check(&message(json!({"cmd": "NODE_HANDLE_ACK"}))).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("a message cannot be sent: its cmd may not begin with NODE_"),
+            "{refused}"
+        );
+        let longest = "x".repeat(frame::MAX_FRAME - 2);
+        check(&message(longest.clone().into())).unwrap();
+        let refused = check(&message(format!("{longest}x").into())).unwrap_err().to_string();
+        assert_eq!(refused, "a message cannot be sent: a message is longer than 8 MiB");
+    }
+
+    #[test]
+    fn only_our_own_word_makes_a_socket_a_connection_on_its_way() {
+        let travelling = Travelling { peer: Some(([127, 0, 0, 1], 80).into()), unread: b"GET".to_vec() };
+        assert_eq!(story(&connection(&travelling)), Some(travelling.clone()));
+        let mut plain = serde_json::to_value(&travelling).unwrap();
+        assert_eq!(story(&plain), None);
+        plain["act"] = "connection".into();
+        assert_eq!(story(&plain), None);
+        for other in
+            [json!("conn"), json!({"cmd": "NODE_URINGD", "act": "connection"}), json!({"cmd": "NODE_URINGD"})]
+        {
+            assert_eq!(story(&other), None, "{other}");
+        }
+        let handle = handle(&HandleKind::Socket, &connection(&travelling)).unwrap();
+        match classify(serde_json::from_slice(&handle).unwrap()) {
+            Incoming::Handle { kind: HandleKind::Socket, message, .. } => {
+                assert_eq!(story(&message), Some(travelling));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct Outbox {
     queue: VecDeque<Line>,
     /// Written whole, not answered; the queue stands still behind it.
     unacknowledged: Option<Line>,
+    /// Bytes that wait to be written.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -42,10 +44,12 @@ struct Handle {
 
 impl Outbox {
     pub fn push(&mut self, bytes: Vec<u8>) {
+        self.waiting += bytes.len();
         self.queue.push_back(Line { bytes, handle: None });
     }
 
     pub fn push_reply(&mut self, bytes: Vec<u8>) {
+        self.waiting += bytes.len();
         self.replies.push_back(Line { bytes, handle: None });
     }
 
@@ -53,6 +57,7 @@ impl Outbox {
         // Listeners are shared and cost nothing to lose twice; a connection lost is a client lost.
         let resends_left = if kind == HandleKind::Socket { RESENDS_MAX } else { 0 };
         let handle = Some(Handle { kind, message, fd: Some(fd), resends_left });
+        self.waiting += bytes.len();
         self.queue.push_back(Line { bytes, handle });
     }
 
@@ -77,6 +82,7 @@ impl Outbox {
     pub fn wrote(&mut self, bytes: usize) {
         let Some(line) = &mut self.current else { return };
         self.written += bytes;
+        self.waiting -= bytes;
         if let Some(handle) = &mut line.handle
             && handle.resends_left == 0
         {
@@ -102,6 +108,7 @@ impl Outbox {
         let handle = line.handle.as_mut()?;
         if handle.resends_left > 0 {
             handle.resends_left -= 1;
+            self.waiting += line.bytes.len();
             self.queue.push_front(line);
             return None;
         }
@@ -112,6 +119,11 @@ impl Outbox {
     pub fn wants_write(&self) -> bool {
         let queue_moves = self.unacknowledged.is_none() && !self.queue.is_empty();
         self.current.is_some() || !self.replies.is_empty() || queue_moves
+    }
+
+    /// Bytes that the socket has not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     pub fn is_idle(&self) -> bool {

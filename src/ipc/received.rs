@@ -3,7 +3,7 @@
 //! Neighbours: `channel` makes these; `worker::control` and `master::event_loop` read them.
 
 use super::frame::FrameError;
-use super::message::{ToMaster, ToWorker};
+use super::message::{ToMaster, ToWorker, Travelling};
 use super::node::{self, HandleKind};
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
@@ -25,6 +25,13 @@ pub enum Received {
         fd: OwnedFd,
         /// Node's connection accounting, which we do not take part in.
         key: Option<String>,
+    },
+    /// A live client connection on its way from one worker to another, acknowledged already.
+    Connection {
+        /// What goes with it.
+        travelling: Travelling,
+        /// The socket, close-on-exec.
+        socket: OwnedFd,
     },
     /// A handle whose descriptor did not come: most likely this process may open no more. The sender was told.
     HandleMissing {

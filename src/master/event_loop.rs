@@ -325,7 +325,10 @@ impl EventLoop {
             }
             Received::HandleLost { .. } => self.trouble(id, "a listening socket did not reach it".into()),
             // nothing here asks a worker for its connections yet
-            Received::Handle { .. } | Received::HandleMissing { .. } | Received::Control(_) => {}
+            Received::Handle { .. }
+            | Received::Connection { .. }
+            | Received::HandleMissing { .. }
+            | Received::Control(_) => {}
         }
     }
 

@@ -249,9 +249,8 @@ impl Ring {
             Op::Shutdown => (Kind::Shutdown, opcode::Shutdown::new(socket, libc::SHUT_WR).build()),
             Op::Close => (Kind::Close, opcode::Close::new(socket).build()),
             Op::Install => (Kind::Install, opcode::FixedFdInstall::new(socket, 0).build()),
-            Op::Watch(source) => {
-                (Kind::Watch, opcode::PollAdd::new(Fd(source.as_raw_fd()), libc::POLLIN as u32).build())
-            }
+            Op::Watch(source) => (Kind::Watch, poll(source, libc::POLLIN)),
+            Op::WatchRoom(source) => (Kind::Watch, poll(source, libc::POLLOUT)),
             Op::CancelAccept => return cancel(token, Kind::Accept),
             Op::CancelReceive => return cancel(token, Kind::Receive),
             Op::CancelSend => return cancel(token, Kind::Send),
@@ -403,6 +402,10 @@ impl AcceptAddress {
         let address = unsafe { SockaddrStorage::from_raw((&raw const self.storage).cast(), Some(self.len)) }?;
         internet_address(&address)
     }
+}
+
+fn poll(source: BorrowedFd<'_>, events: libc::c_short) -> squeue::Entry {
+    opcode::PollAdd::new(Fd(source.as_raw_fd()), events as u32).build()
 }
 
 /// Success is silent: the target's completion tells what is to be known.

@@ -40,6 +40,8 @@ pub enum Op<'a> {
     /// Tells once when a descriptor of ours is readable; it must stay open until the next
     /// [`Ring::turn`](super::Ring::turn).
     Watch(BorrowedFd<'a>),
+    /// The same for when it can be written to.
+    WatchRoom(BorrowedFd<'a>),
     /// Ends the accept on this listener early.
     CancelAccept,
     /// Ends the receive early.

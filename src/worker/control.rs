@@ -3,13 +3,15 @@
 //!
 //! Neighbours: `event_loop` obeys; `ipc::channel` carries; `sys::signal` catches SIGTERM.
 
+use super::backlog::Backlog;
 use crate::event::Message;
 use crate::ipc::message::{ToMaster, ToWorker, Travelling};
-use crate::ipc::{Channel, HandleKind, Received};
-use crate::sys::{process, signal, socket};
+use crate::ipc::{Channel, HandleKind, Received, node};
+use crate::sys::{process, signal};
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the loop is to do.
@@ -17,8 +19,12 @@ use std::time::Duration;
 pub enum Order {
     /// Accept from this socket.
     Listen(OwnedFd),
-    /// Serve this client.
+    /// Serve this client, which another worker has served so far.
     Adopt { socket: OwnedFd, travelling: Travelling },
+    /// The handler's to hear.
+    Message(Message),
+    /// The handler's to decide about.
+    Socket { socket: OwnedFd, message: Message },
     /// Accept no more, finish, exit.
     Drain { stop: bool },
     /// Give every connection to the master.
@@ -45,6 +51,7 @@ pub struct Control {
     orphaned: bool,
     /// A suicide was sent and not yet answered.
     suicide_sent: bool,
+    backlog: Arc<Backlog>,
 }
 
 impl Master {
@@ -63,6 +70,7 @@ impl Control {
         master: Master,
         kill_timeout: Duration,
         heard: Vec<Received>,
+        backlog: Arc<Backlog>,
     ) -> Control {
         let mut control = Control {
             channel,
@@ -72,6 +80,7 @@ impl Control {
             orders: VecDeque::new(),
             orphaned: false,
             suicide_sent: false,
+            backlog,
         };
         heard.into_iter().for_each(|one| control.received(one));
         control
@@ -110,11 +119,15 @@ impl Control {
     fn received(&mut self, one: Received) {
         match one {
             Received::Handle { kind: HandleKind::Server, fd, .. } => self.orders.push_back(Order::Listen(fd)),
-            Received::Handle { kind: HandleKind::Socket | HandleKind::Native, fd, message, .. } => {
-                // a Node master says nothing that we could read as the connection's story
-                let travelling = serde_json::from_value(message)
-                    .unwrap_or_else(|_| Travelling { peer: socket::peer(fd.as_fd()), unread: Vec::new() });
-                self.orders.push_back(Order::Adopt { socket: fd, travelling });
+            Received::Connection { travelling, socket } => {
+                self.orders.push_back(Order::Adopt { socket, travelling });
+            }
+            // what comes with one of Node's own words, such as its cluster's, is no message for the program
+            Received::Handle { kind: HandleKind::Socket | HandleKind::Native, fd, message, .. }
+                if node::internal_command(&message).is_none() =>
+            {
+                let message = Message::of(message);
+                self.orders.push_back(Order::Socket { socket: fd, message });
             }
             Received::Handle { kind, .. } => {
                 tracing::warn!(?kind, "the master sent a handle that is of no use here")
@@ -130,7 +143,8 @@ impl Control {
                 tracing::error!(%error, "the master broke the protocol");
                 self.orphan();
             }
-            Received::Control(_) | Received::Plain(_) => match ToWorker::read(&one) {
+            Received::Plain(message) => self.orders.push_back(Order::Message(Message::of(message))),
+            Received::Control(_) => match ToWorker::read(&one) {
                 Ok(Some(message)) => self.told(message),
                 Ok(None) => {}
                 Err(problem) => tracing::warn!(problem, "the master said something strange"),
@@ -183,15 +197,17 @@ impl Control {
 
     /// Says to the master what the program has to say.
     pub fn pass_on(&mut self, message: &Message) {
+        self.backlog.passed_on(message.octets());
+        // it was found fit to travel when it was sent; a channel that is broken is heard as its end
         if let Err(error) = self.channel.send_plain(message.value()) {
-            tracing::warn!(%error, "a message to the master is lost");
+            tracing::debug!(%error, "the master does not hear");
         }
+        self.backlog.waits_in_channel(self.channel.waiting());
     }
 
     /// Hands a connection to the master.
     pub fn give_away(&mut self, socket: OwnedFd, travelling: &Travelling) {
-        let story = serde_json::to_value(travelling).expect("plain data");
-        if let Err(error) = self.channel.send_handle(HandleKind::Socket, story, socket) {
+        if let Err(error) = self.channel.send_connection(travelling, socket) {
             tracing::warn!(%error, "a released connection could not be handed over and is closed");
         }
     }
@@ -199,7 +215,13 @@ impl Control {
     pub fn flush(&mut self) {
         if self.channel.wants_write() {
             let _ = self.channel.flush(); // a broken channel is heard as its end
+            self.backlog.waits_in_channel(self.channel.waiting());
         }
+    }
+
+    /// What was said waits for room in the socket.
+    pub fn wants_write(&self) -> bool {
+        self.channel.wants_write()
     }
 
     /// The last words are out.

@@ -2,10 +2,12 @@
 //!
 //! Neighbours: `worker::run` makes one; `cluster` hands it to the factory.
 
-use crate::error::Result;
+use super::backlog::Backlog;
+use crate::error::{Error, Result};
 use crate::event::Message;
 use crate::files::Files;
 use crate::handler::{Mail, Mailbox};
+use crate::ipc::{WAITING_MAX, node};
 use crate::sys::process;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +25,7 @@ struct Inner {
     core: Option<usize>,
     files: Mutex<Option<Files>>,
     mailbox: Arc<Mailbox>,
+    backlog: Arc<Backlog>,
 }
 
 impl Worker {
@@ -33,7 +36,13 @@ impl Worker {
         files: Option<Files>,
         mailbox: Arc<Mailbox>,
     ) -> Worker {
-        Worker(Arc::new(Inner { id, slot, core, files: Mutex::new(files), mailbox }))
+        let (files, backlog) = (Mutex::new(files), Arc::default());
+        Worker(Arc::new(Inner { id, slot, core, files, mailbox, backlog }))
+    }
+
+    /// How much of what this worker sends has not left yet.
+    pub(super) fn backlog(&self) -> Arc<Backlog> {
+        Arc::clone(&self.0.backlog)
     }
 
     /// Identifies this worker process; a replacement has another one (Node's `worker.id`).
@@ -57,12 +66,22 @@ impl Worker {
     }
 
     /// Sends a message to the master, where it is an [`Event::Message`](crate::Event::Message), and a `message` event in
-    /// a Node master. It leaves at the end of the loop's turn; a master that is gone does not hear it.
+    /// a Node master. Messages arrive in the order in which they were sent. They leave at the end of the loop's turn; a
+    /// master that is gone does not hear them. An object whose `act` is `"suicide"` asks for this worker's replacement, as
+    /// it does in Node programs.
     ///
     /// # Errors
-    /// It has no form in JSON, or is an object whose `cmd` begins with `NODE_`, a prefix that the channel keeps for itself.
+    /// It has no form in JSON, it is longer than 8 MiB, or it is an object whose `cmd` begins with `NODE_`, a prefix that
+    /// the channel keeps for itself. And when 16 MiB of messages wait already, because the master does not read as fast as
+    /// this worker sends: nothing of this one was sent then.
     pub fn send(&self, value: impl Serialize) -> Result<()> {
-        self.0.mailbox.put(Mail::ToMaster(Message::new(value)?));
+        let message = Message::new(value)?;
+        if !self.0.backlog.admit(node::check(&message)?) {
+            let problem =
+                format!("{} MiB of messages wait already for the master to read them", WAITING_MAX >> 20);
+            return Err(Error::Message { done: "sent", problem });
+        }
+        self.0.mailbox.put(Mail::ToMaster(message));
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! A worker process: one thread, one ring, one handler. `run` is its life from exec to exit; reading order after
-//! that: `event_loop`, `connections`, `queue`, `listeners`, `control`, `drain`, `timers`,
-//! `service`, `tasks`, `clock`.
+//! that: `event_loop`, `connections`, `queue`, `listeners`, `control`, `backlog`, `drain`, `timers`, `service`, `tasks`,
+//! `clock`, `identity`.
 //!
 //! Neighbours: `cluster` starts it in a process that a master marked; `ring`, `http`, `ipc` and `handler` are what
 //! it is made of. It imports nothing of `master`.
 
+mod backlog;
 mod clock;
 mod connections;
 mod control;
@@ -111,12 +112,13 @@ fn serve<H: Handler>(
     let mailbox = Mailbox::open().map_err(|e| Error::io("make an eventfd", e))?;
     service::install_hook();
     let worker = Worker::new(start.id, start.slot, start.core, files, Arc::clone(&mailbox));
+    let backlog = worker.backlog();
     let Some(handler) = service::guard(|| "the factory".to_owned(), || make(worker)) else {
         let problem = "the program's factory panicked".to_owned();
         say(&mut channel, &ToMaster::Failed { problem: problem.clone() });
         return Err(Error::Channel { peer: "master", problem });
     };
-    let control = Control::new(channel, wake, master, start.settings.kill_timeout, heard);
+    let control = Control::new(channel, wake, master, start.settings.kill_timeout, heard, backlog);
     EventLoop::new(ring, control, mailbox, start.settings, slots, handler).run()
 }
 
@@ -144,9 +146,10 @@ fn settle_in(start: &Start, master: Master) -> Result<EventFd> {
     Ok(wake)
 }
 
-/// Gives what came behind `start` as well: the first listener, most likely.
+/// Gives what else came as well: the first listener, most likely, or what the program has told this worker already.
 fn wait_for_start(channel: &mut Channel) -> Result<(Start, Vec<Received>)> {
     let broken = |problem: String| Error::Channel { peer: "master", problem };
+    let mut others = Vec::new();
     loop {
         let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
@@ -159,10 +162,13 @@ fn wait_for_start(channel: &mut Channel) -> Result<(Start, Vec<Received>)> {
                 Received::Closed => return Err(broken("it is gone".into())),
                 Received::Broken(error) => return Err(broken(error.to_string())),
                 received => match ToWorker::read(&received).map_err(broken)? {
-                    Some(ToWorker::Start(start)) => return Ok((start, heard.collect())),
+                    Some(ToWorker::Start(start)) => {
+                        others.extend(heard);
+                        return Ok((start, others));
+                    }
                     // told to leave before there was anything to leave
                     Some(ToWorker::Drain { .. }) => std::process::exit(0),
-                    _ => {}
+                    _ => others.push(received),
                 },
             }
         }

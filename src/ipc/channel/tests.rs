@@ -66,6 +66,9 @@ fn brief(received: Vec<Received>) -> Vec<String> {
     let brief = |received| match received {
         Received::Control(content) => format!("control {content}"),
         Received::Handle { kind, message, fd, .. } => format!("{kind:?} {message} {}", inode(fd)),
+        Received::Connection { travelling, socket } => {
+            format!("connection {:?} {}", travelling.unread, inode(socket))
+        }
         Received::HandleMissing { kind, message } => format!("missing {kind:?} {message}"),
         Received::HandleLost { kind, message } => format!("lost {kind:?} {message}"),
         Received::Plain(message) => format!("plain {message}"),
@@ -99,6 +102,52 @@ fn master_and_worker_understand_each_other() {
     worker.send_to_master(&ToMaster::Suicide).unwrap();
     let received = master.receive().unwrap();
     assert_eq!(ToMaster::read(&received[0]), Ok(Some(ToMaster::Suicide)));
+}
+
+#[test]
+fn a_connection_on_its_way_is_told_from_a_programs_socket() {
+    let (mut from, mut to) = channels();
+    let travelling = Travelling { peer: None, unread: b"GE".to_vec() };
+    let (connection, other) = (socket(), socket());
+    let (connection_inode, other_inode) = (inode(&connection), inode(&other));
+    from.send_connection(&travelling, connection).unwrap();
+    from.send_handle(HandleKind::Socket, serde_json::to_value(&travelling).unwrap(), other).unwrap();
+    assert_eq!(receive(&mut to), [format!("connection [71, 69] {connection_inode}")]);
+    receive(&mut from);
+    let plain = format!("Socket {{\"peer\":null,\"unread\":[71,69]}} {other_inode}");
+    assert_eq!(receive(&mut to), [plain]);
+}
+
+#[test]
+fn what_waits_is_counted_until_the_socket_has_taken_it() {
+    let (mut channel, peer) = channel_and_peer();
+    channel.send_plain(&json!("taken at once")).unwrap();
+    assert_eq!(channel.waiting(), 0);
+    let line = "x".repeat(1 << 20);
+    channel.send_plain(&json!(line)).unwrap();
+    let waiting = channel.waiting();
+    assert!(0 < waiting && waiting < line.len(), "{waiting}");
+    while channel.wants_write() {
+        read(&peer);
+        channel.flush().unwrap();
+    }
+    assert_eq!(channel.waiting(), 0);
+    read(&peer);
+    // a handle that is refused waits again
+    channel.send_handle(HandleKind::Socket, json!(1), socket()).unwrap();
+    channel.send_plain(&json!(2)).unwrap();
+    assert_eq!(channel.waiting(), "2\n".len());
+    setsockopt(&channel, sockopt::SndBuf, &4096).unwrap();
+    write(&peer, NACK, None);
+    channel.receive().unwrap();
+    assert_eq!(channel.waiting(), "2\n".len());
+    write(&peer, ACK, None);
+    channel.receive().unwrap();
+    assert_eq!(channel.waiting(), 0);
+    channel.send_plain(&json!(line)).unwrap();
+    drop(peer);
+    assert_eq!(channel.flush().unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(channel.waiting(), 0, "nobody is waited for any more");
 }
 
 #[test]

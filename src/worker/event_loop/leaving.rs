@@ -3,6 +3,7 @@
 //! Neighbours: `worker::control` hears the master; `worker::drain` says when.
 
 use super::*;
+use crate::sys::socket;
 
 impl<H: Handler> EventLoop<H> {
     pub(super) fn watched(&mut self, token: Token) {
@@ -18,6 +19,8 @@ impl<H: Handler> EventLoop<H> {
                 self.mailbox.answer_bell();
                 self.ring.push(WATCH_BELL, Op::Watch(self.mailbox.bell()));
             }
+            // the turn ends with a flush
+            WATCH_ROOM => self.awaits_room = false,
             _ => {
                 self.control.woken();
                 self.ring.push(WATCH_WAKE, Op::Watch(self.control.wake_fd()));
@@ -38,9 +41,37 @@ impl<H: Handler> EventLoop<H> {
                 Order::Adopt { socket, travelling } => {
                     self.adopt_socket(socket, travelling.peer, travelling.unread)
                 }
+                Order::Message(message) => {
+                    self.call_handler("a message from the master", |handler| handler.message(message));
+                }
+                Order::Socket { socket, message } => self.offer_socket(socket, message),
                 Order::Drain { stop } => self.begin_drain(stop),
                 Order::Release => self.release_all(),
             }
+        }
+    }
+
+    /// Calls the program outside of any request; a panic is what it is in one.
+    pub(super) fn call_handler<T>(&mut self, doing: &str, call: impl FnOnce(&mut H) -> T) -> Option<T> {
+        let outcome = service::guard(|| doing.to_owned(), || call(&mut self.handler));
+        self.panicked |= outcome.is_none();
+        self.mourn();
+        outcome
+    }
+
+    fn offer_socket(&mut self, socket: OwnedFd, message: crate::event::Message) {
+        let accepted =
+            self.call_handler("a socket from the master", |handler| handler.socket(socket, message));
+        if let Some(client) = accepted.flatten() {
+            let peer = socket::peer(client.as_fd());
+            self.adopt_socket(client, peer, Vec::new());
+        }
+    }
+
+    /// Waits for the channel to take more, where the master does not read as fast as is said.
+    pub(super) fn await_room(&mut self) {
+        if self.control.wants_write() && !std::mem::replace(&mut self.awaits_room, true) {
+            self.ring.push(WATCH_ROOM, Op::WatchRoom(self.control.channel_fd()));
         }
     }
 
@@ -77,6 +108,7 @@ impl<H: Handler> EventLoop<H> {
                 tracing::debug!(connections = self.connections.live(), "draining");
                 self.clock.advance();
                 self.drain = Some(Drain::new(self.clock.now(), millis(self.settings.kill_timeout), stop));
+                self.call_handler("before_drain", Handler::before_drain);
                 self.listeners.cancel_all(&mut self.ring);
                 for slot in
                     self.connections.slots_in(|state| matches!(state, State::Sending | State::Streaming))
@@ -135,10 +167,18 @@ impl<H: Handler> EventLoop<H> {
         }
     }
 
-    pub(super) fn is_finished(&self) -> bool {
-        self.drain.is_some()
-            && self.listeners.are_closed()
-            && self.connections.live() == 0
-            && self.control.is_idle()
+    /// Nobody is left, and nobody comes any more.
+    pub(super) fn has_drained(&self) -> bool {
+        self.drain.is_some() && self.listeners.are_closed() && self.connections.live() == 0
+    }
+
+    /// The program's last words, and then what it said leaves. A master that does not read any more has the kill timeout.
+    pub(super) fn take_leave(&mut self) -> Result<()> {
+        self.call_handler("after_drain", Handler::after_drain);
+        self.read_mail();
+        while !(self.has_drained() && self.control.is_idle()) {
+            self.turn()?;
+        }
+        Ok(())
     }
 }

@@ -18,7 +18,7 @@ use super::control::{Control, Order};
 use super::drain::Drain;
 use super::listeners::Listeners;
 use super::queue;
-use super::service::Guarded;
+use super::service::{self, Guarded};
 use super::tasks::{self, TaskId, Tasks};
 use super::timers::{Class, Timers};
 use crate::config::WorkerSettings;
@@ -60,6 +60,7 @@ const UNREAD_MAX: usize = 1 << 20;
 const WATCH_CHANNEL: Token = Token { slot: 0, generation: 0 };
 const WATCH_WAKE: Token = Token { slot: 1, generation: 0 };
 const WATCH_BELL: Token = Token { slot: 2, generation: 0 };
+const WATCH_ROOM: Token = Token { slot: 3, generation: 0 };
 
 /// See the module's comment.
 pub struct EventLoop<H> {
@@ -97,6 +98,8 @@ pub struct EventLoop<H> {
     fresh_accept_at: Millis,
     /// Set by a panic, cleared when the master has been asked for a replacement.
     panicked: bool,
+    /// `WATCH_ROOM` is in flight.
+    awaits_room: bool,
     exit_code: i32,
 }
 
@@ -148,6 +151,7 @@ impl<H: Handler> EventLoop<H> {
             drain: None,
             fresh_accept_at: 0,
             panicked: false,
+            awaits_room: false,
             exit_code: 0,
         }
     }
@@ -161,9 +165,10 @@ impl<H: Handler> EventLoop<H> {
         self.ring.push(WATCH_WAKE, Op::Watch(self.control.wake_fd()));
         self.ring.push(WATCH_BELL, Op::Watch(self.mailbox.bell()));
         self.hear();
-        while !self.is_finished() {
+        while !self.has_drained() {
             self.turn()?;
         }
+        self.take_leave()?;
         self.control.finish();
         Ok(self.exit_code)
     }
@@ -191,6 +196,7 @@ impl<H: Handler> EventLoop<H> {
         self.drain_on();
         self.begin_queues();
         self.control.flush();
+        self.await_room();
         Ok(())
     }
 

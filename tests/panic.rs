@@ -25,6 +25,76 @@ fn a_panic_answers_500_and_is_logged_with_message_location_backtrace_and_request
 }
 
 #[test]
+fn with_continue_it_answers_500_and_stays() {
+    let mut server = Server::start(Program::Faulty, &["--workers", "1", "--on-panic", "continue"]);
+    let pid = server.listening()[0].1;
+    let mut client = server.connect();
+    for round in 1..=20 {
+        assert_eq!(client.get("/panic").status, 500);
+        assert_eq!(client.get("/pid").pid(), pid, "the same worker goes on");
+        server.wait("the panic is logged", || panics(&server).len() == round);
+    }
+    // more often than the restart limit allows, and nobody was asked for
+    assert!(server.events("suicide").is_empty() && server.events("fork").len() == 1);
+    server.signal("TERM");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    assert_eq!(server.events("exit")[0]["status"], "code 0");
+}
+
+#[test]
+fn with_abort_it_logs_and_crashes_and_no_request_behind_the_panic_is_run() {
+    let server = Server::start(Program::Faulty, &["--workers", "1", "--on-panic", "abort"]);
+    let pid = server.listening()[0].1;
+    let mut bystander = server.connect();
+    assert_eq!(bystander.get("/pid").pid(), pid);
+    let mut client = server.connect();
+    // were the one behind it run, it would end the process with its own code
+    client.send("GET /panic HTTP/1.1\r\nHost: test\r\n\r\nGET /exit HTTP/1.1\r\nHost: test\r\n\r\n");
+    let answer = client.read_answer();
+    assert!(answer.is_err(), "it crashed and yet answered {answer:?}");
+    assert!(bystander.try_get("/pid").is_err(), "its other clients are cut off");
+    let exit = server.wait_for("its exit", |line| line["event"] == "exit" && line["pid"] == pid);
+    assert_eq!((&exit["status"], &exit["cause"]), (&"signal 6".into(), &"crash".into()));
+    assert_eq!((&panics(&server)[0]["panic"], panics(&server).len()), (&"asked to".into(), 1));
+    assert!(server.events("suicide").is_empty());
+    server.wait_until_whole();
+    assert_ne!(server.get("/pid").pid(), pid);
+}
+
+/// The code of the program that runs outside of a request.
+#[test]
+fn the_mode_holds_in_a_hook_as_well() {
+    for (mode, status) in [("continue", "code 0"), ("abort", "signal 6")] {
+        let arguments = ["--listen", "127.0.0.1:0", "--workers", "1", "--on-panic", mode];
+        let mut command = Program::Faulty.command(&arguments);
+        let server = Server::spawn(command.env("FAULTY_HOOK_PANIC", "after_drain"));
+        server.wait_until_whole();
+        let pid = server.listening()[0].1;
+        server.signal("HUP");
+        let exit = server.wait_for("its exit", |line| line["event"] == "exit" && line["pid"] == pid);
+        assert_eq!((&exit["status"], &exit["cause"]), (&status.into(), &"reload".into()), "{mode}");
+    }
+}
+
+#[test]
+fn a_mode_that_does_not_exist_is_refused_in_one_line() {
+    let mut server = Server::launch(Program::Faulty.command(&[]).env("URINGD_ON_PANIC", "ignore"));
+    assert_eq!(server.wait_exit().code(), Some(2));
+    server.wait_gone();
+    let said = server.log();
+    let line = said[0].as_str().unwrap_or_default();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        line.starts_with("uringd: URINGD_ON_PANIC: ") && line.contains("suicide, continue, abort"),
+        "{line}"
+    );
+}
+
+fn panics(server: &Server) -> Vec<Value> {
+    server.log().into_iter().filter(|line| line["message"] == "panic in the handler").collect()
+}
+
+#[test]
 fn the_events_reach_the_program_as_values_in_the_order_of_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("events");

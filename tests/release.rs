@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use uringd::config::{LogFormat, LogLevel, WorkerSettings};
+use uringd::config::{LogFormat, LogLevel, OnPanic, WorkerSettings};
 use uringd::ipc::message::{Start, ToMaster, ToWorker, Travelling};
 use uringd::ipc::{Channel, HandleKind, Received};
 
@@ -116,6 +116,7 @@ impl Worker {
         let settings = WorkerSettings {
             user: None,
             kill_timeout: Duration::from_secs(5),
+            on_panic: OnPanic::Suicide,
             max_connections: 16,
             header_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(10),

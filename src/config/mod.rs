@@ -44,6 +44,8 @@ pub struct Config {
     pub restart_window: Duration,
     /// How long a worker may take from its start to its last `listening`.
     pub boot_timeout: Duration,
+    /// What a worker does when the program's code panics in it.
+    pub on_panic: OnPanic,
     /// Client connections per worker; at the limit accepting pauses.
     pub max_connections: u32,
     /// How long a request's head may take from its first byte (a new connection's: from accept).
@@ -96,6 +98,21 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
+/// `--on-panic`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPanic {
+    /// It answers 500, asks to be replaced, and goes on until its replacement listens: no other request notices, and
+    /// state that the panic left halfway through a change does not last. Costs one restart of those --restart-limit allows
+    #[default]
+    Suicide,
+    /// It answers 500 and stays: costs nothing but that answer, and is right where no state outlives a request
+    Continue,
+    /// It crashes at once (SIGABRT, a core dump where those are kept): its other clients are cut off as well. Costs one
+    /// restart
+    Abort,
+}
+
 /// `--log-format`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -131,6 +148,8 @@ pub struct WorkerSettings {
     pub user: Option<User>,
     /// See [`Config::kill_timeout`].
     pub kill_timeout: Duration,
+    /// See [`Config::on_panic`].
+    pub on_panic: OnPanic,
     /// See [`Config::max_connections`].
     pub max_connections: u32,
     /// See [`Config::header_timeout`].
@@ -175,6 +194,7 @@ impl Config {
         WorkerSettings {
             user: self.user.clone(),
             kill_timeout: self.kill_timeout,
+            on_panic: self.on_panic,
             max_connections: self.max_connections,
             header_timeout: self.header_timeout,
             keep_alive_timeout: self.keep_alive_timeout,

@@ -4,7 +4,7 @@
 //!
 //! Neighbours: `cli` reads them from the command line, `cluster` fills them in from code, `resolve` makes a `Config`.
 
-use super::{Listen, LogFormat, LogLevel, Symlinks};
+use super::{Listen, LogFormat, LogLevel, OnPanic, Symlinks};
 use clap::builder::Resettable;
 use clap::{ArgAction, Args, Command, FromArgMatches};
 use std::fmt;
@@ -104,6 +104,10 @@ pub struct Options {
     /// How long a new worker may take until it listens; then it counts as crashed (250ms, 5s, 1m)
     #[arg(long, env = "URINGD_BOOT_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = RESTARTS)]
     pub boot_timeout: Duration,
+
+    /// What a worker does when its handler panics; the panic is logged in any case
+    #[arg(long, env = "URINGD_ON_PANIC", value_name = "WHAT", default_value = "suicide", help_heading = RESTARTS)]
+    pub on_panic: OnPanic,
 
     /// How many clients one worker serves at a time; further ones wait to be accepted
     ///
@@ -426,6 +430,7 @@ mod tests {
             restart_limit: 10,
             restart_window: secs(60),
             boot_timeout: secs(10),
+            on_panic: OnPanic::Suicide,
             max_connections: None,
             header_timeout: secs(10),
             keep_alive_timeout: secs(75),

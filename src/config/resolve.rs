@@ -93,6 +93,7 @@ fn decide(
         restart_limit: options.restart_limit,
         restart_window: options.restart_window,
         boot_timeout: options.boot_timeout,
+        on_panic: options.on_panic,
         max_connections: limit_connections(options.max_connections, machine.nofile_hard)?,
         header_timeout: options.header_timeout,
         keep_alive_timeout: options.keep_alive_timeout,

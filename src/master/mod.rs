@@ -34,7 +34,9 @@ pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>) -> Result<()
         tracing::warn!("{warning}");
     }
     if cfg!(panic = "abort") {
-        tracing::warn!("built with panic=abort: a panic in a handler is a crash of its worker, not a 500");
+        tracing::warn!(
+            "built with panic=abort: a panic in a handler is a crash of its worker, whatever --on-panic says"
+        );
     }
     raise_descriptor_limit();
     let signals = event_loop::block_signals()?;

@@ -30,7 +30,7 @@ pub(crate) mod unconnected {
 
 pub use identity::Worker;
 
-use crate::config::WorkerSettings;
+use crate::config::{OnPanic, WorkerSettings};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::handler::{Handler, Mailbox};
@@ -118,6 +118,10 @@ fn serve<H: Handler>(
         say(&mut channel, &ToMaster::Failed { problem: problem.clone() });
         return Err(Error::Channel { peer: "master", problem });
     };
+    // a factory that panics has failed to start, which the master is told in any case
+    if start.settings.on_panic == OnPanic::Abort {
+        service::abort_on_panic();
+    }
     let control = Control::new(channel, wake, master, start.settings.kill_timeout, heard, backlog);
     EventLoop::new(ring, control, mailbox, start.settings, slots, handler).run()
 }

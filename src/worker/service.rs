@@ -31,6 +31,7 @@ struct Seen {
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static ABORTS: Cell<bool> = const { Cell::new(false) };
     static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
 }
 
@@ -38,6 +39,12 @@ thread_local! {
 pub fn install_hook() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| if GUARDED.get() { note(info) } else { default(info) }));
+}
+
+/// From now on a panic ends the process, once it is logged (`--on-panic abort`): nothing of the program runs after it, and
+/// nobody is answered.
+pub fn abort_on_panic() {
+    ABORTS.set(true);
 }
 
 fn note(info: &PanicHookInfo<'_>) {
@@ -54,7 +61,15 @@ pub fn guard<T>(doing: impl FnOnce() -> String, call: impl FnOnce() -> T) -> Opt
     GUARDED.set(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(call));
     GUARDED.set(false);
-    outcome.map_err(|_| report(&doing())).ok()
+    outcome.map_err(|_| mourn(&doing())).ok()
+}
+
+#[cold]
+fn mourn(doing: &str) {
+    report(doing);
+    if ABORTS.get() {
+        std::process::abort();
+    }
 }
 
 #[cold]

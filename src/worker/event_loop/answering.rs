@@ -25,10 +25,10 @@ impl<H: Handler> EventLoop<H> {
         self.settle(slot, next, wrote);
     }
 
-    /// After a panic the master is asked for a replacement.
+    /// After a panic the master is asked for a replacement, unless `--on-panic` has it otherwise.
     #[inline]
     pub(super) fn mourn(&mut self) {
-        if std::mem::take(&mut self.panicked) {
+        if std::mem::take(&mut self.panicked) && self.settings.on_panic == OnPanic::Suicide {
             self.exit_code = 1;
             self.control.suicide();
         }

@@ -21,7 +21,7 @@ use super::queue;
 use super::service::{self, Guarded};
 use super::tasks::{self, TaskId, Tasks};
 use super::timers::{Class, Timers};
-use crate::config::WorkerSettings;
+use crate::config::{OnPanic, WorkerSettings};
 use crate::error::{Error, Result};
 use crate::handler::{Handler, Local, Mail, Mailbox, Order as Wish};
 use crate::http::{Conditions, Exchange, Flow, Part, Progress, Response, Rest, Status};
@@ -96,7 +96,7 @@ pub struct EventLoop<H> {
     ended: Vec<Token>,
     drain: Option<Drain>,
     fresh_accept_at: Millis,
-    /// Set by a panic, cleared when the master has been asked for a replacement.
+    /// Set by a panic, cleared when what follows from it has been done.
     panicked: bool,
     /// `WATCH_ROOM` is in flight.
     awaits_room: bool,

@@ -19,9 +19,12 @@
 //! With `FAULTY_BOOT_MS=N` every worker takes N ms before it listens.
 //! With `FAULTY_EVENTS=FILE` the master appends each event to this file, one JSON object a line.
 //! While the file that `FAULTY_BOOT_HANG` names exists, new workers hang before they listen.
+//! While the file that `FAULTY_BOOT_FAILS` names exists, the factory fails with its text.
 //! With `FAULTY_HOOKS=FILE` every worker appends its process ID and `before_drain` or `after_drain` when that is called;
 //! `FAULTY_HOOK_PANIC` names the one that panics then.
 
+use std::error::Error;
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,7 +32,7 @@ use std::time::Duration;
 use uringd::{Cluster, Event, Handler, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
-    let outcome = Cluster::from_args().on_event(record).run(|_| {
+    let outcome = Cluster::from_args().on_event(record).run(|_| -> Result<Faulty, BootError> {
         if boot_file().is_some_and(|file| file.exists()) {
             std::process::exit(9);
         }
@@ -39,7 +42,12 @@ fn main() -> ExitCode {
         while std::env::var_os("FAULTY_BOOT_HANG").is_some_and(|file| Path::new(&file).exists()) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        Faulty
+        if let Some(file) = std::env::var_os("FAULTY_BOOT_FAILS")
+            && let Ok(text) = std::fs::read_to_string(file)
+        {
+            return Err(BootError(text.into()));
+        }
+        Ok(Faulty)
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,6 +58,22 @@ fn main() -> ExitCode {
 /// What a program can do with events: they are an enum, and arrive in the master.
 fn record(event: &Event) {
     append("FAULTY_EVENTS", &serde_json::to_string(event).expect("plain data"));
+}
+
+/// Why a worker cannot start, with an error beneath.
+#[derive(Debug)]
+struct BootError(Box<dyn Error>);
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot start")
+    }
+}
+
+impl Error for BootError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
 }
 
 struct Faulty;

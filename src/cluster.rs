@@ -5,7 +5,7 @@
 use crate::config::{Config, Listen, Options, options};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::handler::Handler;
+use crate::handler::IntoHandler;
 use crate::ipc::node;
 use crate::sys::process;
 use crate::worker::{self, Worker};
@@ -113,11 +113,21 @@ impl Cluster {
     /// return at all.
     ///
     /// `make` is called once in each worker process and gives its handler: state made there needs no `Send`, `Sync`
-    /// or `Arc`.
+    /// or `Arc`. It may fail: a `Result` of a handler will do. Then this worker does not come up, the master has its error
+    /// (and the errors beneath that one) in an [`Event::Error`], and tries again as after any crash, as often as
+    /// `--restart-limit` allows; while workers are replaced one by one (SIGHUP) the old ones stay.
+    ///
+    /// ```no_run
+    /// use uringd::{Cluster, Files};
+    ///
+    /// fn main() -> uringd::Result<()> {
+    ///     Cluster::new().run(|_worker| Files::new("site"))
+    /// }
+    /// ```
     ///
     /// # Errors
     /// Why the master could not run, or [`Error::GaveUp`].
-    pub fn run<H: Handler>(self, make: impl FnOnce(Worker) -> H) -> Result<()> {
+    pub fn run<H: IntoHandler>(self, make: impl FnOnce(Worker) -> H) -> Result<()> {
         match this_process().as_ref().map_err(|problem| Error::config("worker", problem.clone()))? {
             Process::Master => match self.problem {
                 Some(problem) => Err(problem),

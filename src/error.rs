@@ -58,6 +58,11 @@ pub enum Error {
     Ring(RingRefusal),
     /// gave up: no worker is left and restarts are throttled; see the errors above for why they died
     GaveUp,
+    /// the program makes no handler: {problem}
+    Factory {
+        /// What its factory said, and the errors beneath; or that it panicked.
+        problem: String,
+    },
     /// cannot {doing}: {source}
     Io {
         /// What was being done, to what.

@@ -35,7 +35,7 @@ pub use cluster::{Cluster, Role};
 pub use error::{Error, Result, RingRefusal};
 pub use event::{Cause, Event, ExitStatus, Message, Roll, WorkerId, WorkerRef};
 pub use files::Files;
-pub use handler::{File, Handler, InPieces, Promise, Reply, Sleep, read_file, sleep};
+pub use handler::{File, Handler, InPieces, IntoHandler, Promise, Reply, Sleep, read_file, sleep};
 pub use http::sse;
 pub use http::{Admission, Gone, Pieces, Request, Response, Sender, Status};
 pub use sys::file::MappedFile;

@@ -1,15 +1,17 @@
 //! The programmer's side: a request comes in, a reply goes out. Whether it goes now or later is decided per request.
 //!
-//! `reply` is what a handler gives, `mailbox` how other threads reach the worker's loop (promises are kept through it),
-//! `local` what futures of a handler wait for, `file` what they can do with files.
+//! `factory` is what makes handlers, `reply` what a handler gives, `mailbox` how other threads reach the worker's loop
+//! (promises are kept through it), `local` what futures of a handler wait for, `file` what they can do with files.
 //!
 //! Neighbours: `cluster` takes the factory that makes handlers; `files` is one; `worker` calls them.
 
+mod factory;
 mod file;
 mod local;
 mod mailbox;
 mod reply;
 
+pub use factory::IntoHandler;
 pub use file::{File, read_file};
 pub(crate) use local::{Local, Order};
 pub use local::{Sleep, sleep};

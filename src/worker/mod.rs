@@ -33,7 +33,7 @@ pub use identity::Worker;
 use crate::config::{OnPanic, WorkerSettings};
 use crate::error::{Error, Result};
 use crate::files::Files;
-use crate::handler::{Handler, Mailbox};
+use crate::handler::{IntoHandler, Mailbox, chain};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, Received};
 use crate::ring::{Ring, kernel_release};
@@ -51,7 +51,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// What keeps it from serving; the master was told.
-pub(crate) fn run<H: Handler>(
+pub(crate) fn run<H: IntoHandler>(
     channel: OwnedFd,
     master: Master,
     own_settings: impl FnOnce() -> Result<WorkerSettings>,
@@ -77,7 +77,7 @@ pub(crate) fn run<H: Handler>(
     serve(channel, master, ring, start, heard, make)
 }
 
-fn serve<H: Handler>(
+fn serve<H: IntoHandler>(
     mut channel: Channel,
     master: Master,
     mut ring: Ring,
@@ -113,10 +113,15 @@ fn serve<H: Handler>(
     service::install_hook();
     let worker = Worker::new(start.id, start.slot, start.core, files, Arc::clone(&mailbox));
     let backlog = worker.backlog();
-    let Some(handler) = service::guard(|| "the factory".to_owned(), || make(worker)) else {
-        let problem = "the program's factory panicked".to_owned();
-        say(&mut channel, &ToMaster::Failed { problem: problem.clone() });
-        return Err(Error::Channel { peer: "master", problem });
+    let made = service::guard(|| "the factory".to_owned(), || make(worker).into_handler());
+    let handler = match made.unwrap_or_else(|| Err("the program's factory panicked".into())) {
+        Ok(handler) => handler,
+        Err(error) => {
+            // a log line and an event are one line each
+            let problem = chain(&*error).lines().map(str::trim).collect::<Vec<_>>().join("; ");
+            say(&mut channel, &ToMaster::Failed { problem: problem.clone() });
+            return Err(Error::Factory { problem });
+        }
     };
     // a factory that panics has failed to start, which the master is told in any case
     if start.settings.on_panic == OnPanic::Abort {

@@ -6,10 +6,12 @@ use super::event_loop::Owed;
 use super::tasks::{Progress, Tasks};
 use crate::handler::{Handler, Kind, Later, LaterResponse, Producer, chain};
 use crate::http::{Admission, Answer, Request, Response, Service, Status};
+use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
 
 /// See the module's comment.
 pub struct Guarded<'a, H> {
@@ -29,16 +31,26 @@ struct Seen {
     backtrace: Backtrace,
 }
 
+const NO_TEXT: &str = "a payload that is no text";
+
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
     static ABORTS: Cell<bool> = const { Cell::new(false) };
     static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
 }
 
-/// Installs the hook that notes the panics of guarded calls; others are printed as ever.
+/// Has the panics of guarded calls noted; all others go to the hook that was there before, as do those that no log
+/// would show. A hook is the whole process's: it is installed once, however many loops run here.
 pub fn install_hook() {
-    let default = panic::take_hook();
-    panic::set_hook(Box::new(move |info| if GUARDED.get() { note(info) } else { default(info) }));
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| if is_logged() { note(info) } else { before(info) }));
+    });
+}
+
+fn is_logged() -> bool {
+    GUARDED.get() && tracing::enabled!(tracing::Level::ERROR)
 }
 
 /// From now on a panic ends the process, once it is logged (`--on-panic abort`): nothing of the program runs after it, and
@@ -48,7 +60,7 @@ pub fn abort_on_panic() {
 }
 
 fn note(info: &PanicHookInfo<'_>) {
-    let message = info.payload_as_str().unwrap_or("a payload that is no text").to_owned();
+    let message = info.payload_as_str().unwrap_or(NO_TEXT).to_owned();
     let location = info.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
     SEEN.set(Some(Seen { message, location, backtrace: Backtrace::force_capture() }));
 }
@@ -58,25 +70,35 @@ fn note(info: &PanicHookInfo<'_>) {
 /// `AssertUnwindSafe`: the handler's state may be halfway through a change. That is why the worker asks to be
 /// replaced; until then it answers as well as it can.
 pub fn guard<T>(doing: impl FnOnce() -> String, call: impl FnOnce() -> T) -> Option<T> {
-    GUARDED.set(true);
+    // a handler may serve as well, with a loop of its own
+    let around = GUARDED.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(call));
-    GUARDED.set(false);
-    outcome.map_err(|_| mourn(&doing())).ok()
+    GUARDED.set(around);
+    outcome.map_err(|payload| mourn(&doing(), &*payload)).ok()
 }
 
 #[cold]
-fn mourn(doing: &str) {
-    report(doing);
+fn mourn(doing: &str, payload: &(dyn Any + Send)) {
+    report(doing, payload);
     if ABORTS.get() {
         std::process::abort();
     }
 }
 
 #[cold]
-fn report(request: &str) {
-    if let Some(Seen { message, location, backtrace }) = SEEN.take() {
-        tracing::error!(request, panic = message, location, %backtrace, "panic in the handler");
+fn report(request: &str, payload: &(dyn Any + Send)) {
+    match SEEN.take() {
+        Some(Seen { message, location, backtrace }) => {
+            tracing::error!(request, panic = message, location, %backtrace, "panic in the handler");
+        }
+        // the program has put a hook of its own in the place of ours
+        None => tracing::error!(request, panic = text_of(payload), "panic in the handler"),
     }
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(NO_TEXT)
 }
 
 #[cold]

@@ -2,6 +2,8 @@
 //!
 //! Neighbours: `worker::clock` renders one when the second turns; `response` copies it into answers.
 
+use httpdate::HttpDate;
+use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 /// What stands before the date in every answer: rendered with it, so that each answer copies both at once.
@@ -20,12 +22,11 @@ pub struct Date {
 impl Date {
     /// Renders `now`, with the field `Server: uringd` or without it, and says for how long that stays true.
     pub fn render(now: SystemTime, names_server: bool) -> (Date, Duration) {
-        let text = httpdate::fmt_http_date(now);
         let mut lines = [0; SERVER.len() + NAME.len() + DATE_LEN];
         let (server, date) = lines.split_at_mut(SERVER.len());
         server.copy_from_slice(SERVER);
         date[..NAME.len()].copy_from_slice(NAME);
-        date[NAME.len()..].copy_from_slice(text.as_bytes());
+        write!(&mut date[NAME.len()..], "{}", HttpDate::from(now)).expect("every date has this length");
         let start = if names_server { 0 } else { SERVER.len() };
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let into_second = Duration::from_nanos(u64::from(since_epoch.subsec_nanos()));

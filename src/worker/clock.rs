@@ -4,14 +4,17 @@
 
 use crate::handler;
 use crate::http::Date;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Milliseconds since the worker's loop was made.
+/// Milliseconds since the first loop of this process was made: files that several loops serve remember when they were
+/// looked at.
 pub type Millis = u64;
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// See the module's comment.
 pub struct Clock {
-    start: Instant,
     instant: Instant,
     now: Millis,
     date: Date,
@@ -23,8 +26,9 @@ impl Clock {
     /// `names_server`: answers carry a Server field beside their Date.
     pub fn new(names_server: bool) -> Clock {
         let (date, left) = Date::render(SystemTime::now(), names_server);
-        let start = Instant::now();
-        Clock { start, instant: start, now: 0, date, date_until: millis(left), names_server }
+        let instant = Instant::now();
+        let now = since_start(instant);
+        Clock { instant, now, date, date_until: now + millis(left), names_server }
     }
 
     /// Reads the monotonic clock; the wall clock only when its second has passed, so that steps of the wall clock
@@ -32,7 +36,7 @@ impl Clock {
     #[inline]
     pub fn advance(&mut self) {
         self.instant = Instant::now();
-        self.now = self.instant.duration_since(self.start).as_millis() as Millis;
+        self.now = since_start(self.instant);
         handler::set_turn_ms(self.now);
         if self.now >= self.date_until {
             self.render_date();
@@ -56,7 +60,7 @@ impl Clock {
 
     /// When that is on this clock; not before it.
     pub fn at(&self, instant: Instant) -> Millis {
-        millis(instant.saturating_duration_since(self.start))
+        millis(instant.saturating_duration_since(*START))
     }
 
     fn render_date(&mut self) {
@@ -64,6 +68,10 @@ impl Clock {
         self.date = date;
         self.date_until = self.now + millis(left);
     }
+}
+
+fn since_start(instant: Instant) -> Millis {
+    instant.saturating_duration_since(*START).as_millis() as Millis
 }
 
 /// Rounded up: a deadline lies at least this long after the turn it was set in began.

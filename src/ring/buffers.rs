@@ -47,7 +47,7 @@ impl Buffers {
             published: 0,
         };
         // SAFETY: `entries` is page-aligned, zeroed, `COUNT` long and is neither moved nor freed while the ring
-        // lives: `Ring` keeps `Buffers` beside it and drops neither (see there).
+        // lives: `Ring` keeps `Buffers` beside it and drops it unregistered, or not at all (see there).
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 buffers.entries.as_ptr() as u64,
@@ -61,6 +61,11 @@ impl Buffers {
         }
         buffers.publish();
         Ok(buffers)
+    }
+
+    /// The kernel forgets the pool. Only when no receive is in flight.
+    pub(super) fn unregister(&self, ring: &IoUring) -> io::Result<()> {
+        ring.submitter().unregister_buf_ring(GROUP)
     }
 
     pub(super) fn group(&self) -> u16 {
@@ -117,7 +122,7 @@ impl Buffers {
 }
 
 impl Drop for Buffers {
-    /// Reached only when registering failed: a registered pool lives as long as the process (see `Ring`).
+    /// Reached only when registering failed or when the pool has been unregistered (see `Ring`).
     fn drop(&mut self) {
         // SAFETY: both were allocated with these layouts and the kernel does not know them.
         unsafe {

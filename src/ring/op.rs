@@ -219,6 +219,13 @@ pub enum Received {
     Failed(Errno),
 }
 
+impl Op<'_> {
+    /// It ends another one, whose completion is what counts.
+    pub(super) fn is_cancel(&self) -> bool {
+        matches!(self, Op::CancelAccept | Op::CancelReceive | Op::CancelSend | Op::CancelFile)
+    }
+}
+
 impl Message {
     /// Octets in it.
     pub fn len(&self) -> usize {

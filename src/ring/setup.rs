@@ -31,8 +31,6 @@ pub(super) fn build() -> Result<(IoUring, Features), RingRefusal> {
     features.note("NO_SQARRAY", no_sqarray);
     check_required(&ring)?;
     features.using.extend(["multishot receive", "provided buffers", "direct descriptors"]);
-    let registered = ring.submitter().register_ring_fd().is_ok();
-    features.note("registered ring fd", registered);
     features.install = supports(&ring, opcode::FixedFdInstall::CODE);
     features.note("FIXED_FD_INSTALL", features.install);
     // files that are not in memory are brought there by the first kind of io-wq thread; shutdown(2) always goes to the
@@ -150,7 +148,8 @@ fn read_number(path: &str) -> Option<u8> {
 }
 
 fn seccomp_filtered() -> bool {
-    std::fs::read_to_string("/proc/self/status")
+    // a filter is a thread's
+    std::fs::read_to_string("/proc/thread-self/status")
         .is_ok_and(|status| status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])))
 }
 

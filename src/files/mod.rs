@@ -30,6 +30,9 @@ const DEFAULT_CACHE_OCTETS: u64 = 32 << 20;
 /// An empty path leads nowhere (ENOENT): what is hidden is answered as what is not there.
 const NOWHERE: Resolved<'static> = Resolved { relative: b"", directory: true };
 
+/// What is asked for with the prefix alone.
+const ROOT_AS_A_FILE: Resolved<'static> = Resolved { relative: b"", directory: false };
+
 /// What is sent for a directory.
 const INDEX: &[u8] = b"index.html";
 
@@ -57,6 +60,8 @@ pub struct Files {
     tree: Arc<Tree>,
     cache: Cache,
     loader: Loader,
+    /// What stands before the files' paths; without a slash at its end, so usually empty.
+    prefix: Box<str>,
     /// For paths that must be rewritten.
     scratch: Vec<u8>,
     /// For the paths of directories' index files.
@@ -101,9 +106,17 @@ impl Files {
             cache: Cache::new(settings.cache),
             loader: Loader::new(Arc::clone(&tree)),
             tree,
+            prefix: Box::default(),
             scratch: Vec::new(),
             index: Vec::new(),
         })
+    }
+
+    /// The same files under a prefix: `Files::new("site")?.under("/static")` answers `/static/style.css` with
+    /// `site/style.css`, and what is not under the prefix as what is not there.
+    pub fn under(mut self, prefix: &str) -> Files {
+        self.prefix = prefix.trim_end_matches('/').into();
+        self
     }
 
     /// Answers a request: at once if what is asked for is in memory, when it has been read if not.
@@ -130,20 +143,32 @@ impl Files {
         if let Some(refusal) = plan::refuse_method(request.method()) {
             return Outcome::Now(refusal);
         }
+        let Some(path) = request.path().strip_prefix(&*self.prefix) else {
+            return self.answer_nowhere(request);
+        };
+        if path.is_empty() {
+            let target = plan::redirect(&self.prefix, &ROOT_AS_A_FILE, request.query());
+            return Outcome::Now(plan::answer_miss(Miss::Directory, target, None));
+        }
         // taken for the time being, so that the path can be borrowed from them
         let (mut scratch, mut index) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.index));
-        let outcome = match path::resolve(request.path(), &mut scratch) {
+        let outcome = match path::resolve(path, &mut scratch) {
             Ok(resolved) => {
                 let path = file_path(&resolved, &mut index);
                 self.answer_path(path, &resolved, request)
             }
+            // the prefix was only the beginning of a name
+            Err(_) if !self.prefix.is_empty() && !path.starts_with('/') => self.answer_nowhere(request),
             Err(Refusal::Malformed) => Outcome::Now(Status::BAD_REQUEST.into()),
-            Err(Refusal::Hidden) => {
-                self.look_up(NOWHERE.relative, &NOWHERE, request, Question::read(request))
-            }
+            Err(Refusal::Hidden) => self.answer_nowhere(request),
         };
         (self.scratch, self.index) = (scratch, index);
         outcome
+    }
+
+    /// As what is not there.
+    fn answer_nowhere(&mut self, request: &Request<'_>) -> Outcome {
+        self.look_up(NOWHERE.relative, &NOWHERE, request, Question::read(request))
     }
 
     #[inline]
@@ -167,7 +192,7 @@ impl Files {
             Err(miss) => miss,
         };
         let redirect = match miss {
-            Miss::Directory | Miss::WouldBlock => plan::redirect(resolved, request.query()),
+            Miss::Directory | Miss::WouldBlock => plan::redirect(&self.prefix, resolved, request.query()),
             _ => None,
         };
         let page = match miss {

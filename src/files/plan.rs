@@ -149,11 +149,11 @@ fn not_found(page: Option<&Found>) -> Response {
 }
 
 /// Where a directory is that was asked for as a file.
-pub(super) fn redirect(resolved: &Resolved<'_>, query: Option<&str>) -> Option<Vec<u8>> {
+pub(super) fn redirect(prefix: &str, resolved: &Resolved<'_>, query: Option<&str>) -> Option<Vec<u8>> {
     if resolved.directory {
         return None;
     }
-    let mut target = Vec::new();
+    let mut target = prefix.as_bytes().to_vec();
     path::redirect_target(resolved, query, &mut target);
     Some(target)
 }

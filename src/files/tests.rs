@@ -113,6 +113,42 @@ fn a_file_with_its_fields() {
 }
 
 #[test]
+fn files_under_a_prefix() {
+    let site = Site::new();
+    site.put("a.txt", "a");
+    site.put("index.html", "index");
+    site.put("sub/index.html", "sub");
+    for prefix in ["/static", "/static/"] {
+        let mut files = site.files().under(prefix);
+        for (target, status) in [
+            ("/static/a.txt", 200),
+            ("/static/", 200),
+            ("/static/sub/", 200),
+            ("/static/x/../a.txt", 200),
+            ("/static/../a.txt", 400),
+            ("/static", 301),
+            ("/static?x=1", 301),
+            ("/static/sub", 301),
+            ("/a.txt", 404),
+            ("/", 404),
+            ("/statica.txt", 404),
+            ("/static.txt", 404),
+            ("/Static/a.txt", 404),
+            ("/static/%zz", 400),
+        ] {
+            assert_eq!(self::status(&mut files, target), status, "{target}");
+        }
+        for (target, location) in
+            [("/static", "/static/"), ("/static?x=1", "/static/?x=1"), ("/static/sub?y", "/static/sub/?y")]
+        {
+            assert_eq!(ask(&mut files, target).field("Location").as_deref(), Some(location), "{target}");
+        }
+    }
+    let mut files = site.files().under("/");
+    assert_eq!(status(&mut files, "/a.txt"), 200, "no prefix at all");
+}
+
+#[test]
 fn names_and_their_media_types() {
     let table = [
         ("a.html", "text/html; charset=utf-8"),

@@ -4,6 +4,7 @@
 
 use super::pipe::Pieces;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ pub enum Method {
 /// The protocol version (RFC 9112 section 2.3). HTTP/1.2 to 1.9 count as 1.1, the highest minor version known here (RFC
 /// 9110 section 2.5); every other one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 #[allow(missing_docs)]
 pub enum Version {
     Http10,
@@ -77,9 +79,54 @@ impl<'a> Request<'a> {
         self.origin_form().split_once('?').map(|(_, query)| query)
     }
 
+    /// The query as pairs of names and values, in order, decoded as forms encode them (the URL Standard's
+    /// `application/x-www-form-urlencoded`: `+` is a space, `%41` an A). Whatever the client sent, this cannot fail: what
+    /// is not UTF-8 becomes U+FFFD, a name without `=` has an empty value. Only what is encoded is copied.
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
+        form_urlencoded::parse(self.query().unwrap_or("").as_bytes())
+    }
+
+    /// The first value of this name in the query, decoded as by [`Request::query_pairs`].
+    ///
+    /// ```
+    /// use uringd::{Request, Response};
+    ///
+    /// /// `/greet?name=J%C3%BCrgen`
+    /// fn greet(request: &Request<'_>) -> Response {
+    ///     let name = request.query_value("name").unwrap_or("whoever you are".into());
+    ///     Response::text(format!("hello, {name}"))
+    /// }
+    /// ```
+    pub fn query_value(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.query_pairs().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    /// The content as the pairs of a form (`application/x-www-form-urlencoded`, whatever its Content-Type says), decoded
+    /// as by [`Request::query_pairs`].
+    ///
+    /// ```
+    /// use uringd::{Request, Response};
+    ///
+    /// fn subscribe(form: &Request<'_>) -> Response {
+    ///     match form.form_pairs().find(|(name, _)| name == "email") {
+    ///         Some((_, email)) => Response::text(format!("news go to {email}")),
+    ///         None => Response::text("which address?").with_status(422),
+    ///     }
+    /// }
+    /// ```
+    pub fn form_pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
+        form_urlencoded::parse(self.body)
+    }
+
     /// The version that the client speaks.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The first header field of this name (names are case-insensitive), if its value is visible ASCII, as nearly all
+    /// are (RFC 9110 section 5.5); [`Request::headers`] has the octets of any.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.get(name).and_then(visible)
     }
 
     /// The header fields.
@@ -207,6 +254,12 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// A field's value as text: RFC 9110 section 5.5 has visible ASCII, space and tab; other octets are in no known encoding.
+pub(super) fn visible(value: &[u8]) -> Option<&str> {
+    let is_visible = value.iter().all(|octet| matches!(octet, b' '..=b'~' | b'\t'));
+    if is_visible { std::str::from_utf8(value).ok() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,5 +296,69 @@ mod tests {
             let request = Request::example(Method::Get, target, &[]);
             assert_eq!((request.path(), request.query()), (path, query), "{target}");
         }
+    }
+
+    fn pairs<'a>(pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>) -> Vec<(String, String)> {
+        pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+    }
+
+    /// The URL Standard, section 5.1.
+    #[test]
+    fn pairs_of_queries_and_forms_are_decoded() {
+        let table: [(&str, &[(&str, &str)]); 12] = [
+            ("", &[]),
+            ("&&", &[]),
+            ("a", &[("a", "")]),
+            ("=b", &[("", "b")]),
+            ("a=b", &[("a", "b")]),
+            ("a=b=c", &[("a", "b=c")]),
+            ("a=1&b=2&a=3", &[("a", "1"), ("b", "2"), ("a", "3")]),
+            ("a+b=c%20d%2B", &[("a b", "c d+")]),
+            ("%6E%61me=J%c3%bcrgen", &[("name", "Jürgen")]),
+            ("a=%ff", &[("a", "\u{fffd}")]),
+            ("a=%4&%zz=b", &[("a", "%4"), ("%zz", "b")]),
+            ("a=?b;c", &[("a", "?b;c")]),
+        ];
+        for (encoded, expected) in table {
+            let expected: Vec<_> = expected.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+            let target = format!("/?{encoded}");
+            let body = Bytes::copy_from_slice(encoded.as_bytes());
+            let request = Request { body: &body, ..Request::example(Method::Post, &target, &[]) };
+            assert_eq!(pairs(request.query_pairs()), expected, "{encoded}");
+            assert_eq!(pairs(request.form_pairs()), expected, "{encoded}");
+        }
+        assert_eq!(pairs(Request::example(Method::Get, "/a=b", &[]).query_pairs()), []);
+    }
+
+    #[test]
+    fn the_first_value_of_a_name() {
+        let request = Request::example(Method::Get, "/?b=2&a=%31&a=3&c", &[]);
+        for (name, value) in [("a", Some("1")), ("b", Some("2")), ("c", Some("")), ("d", None)] {
+            assert_eq!(request.query_value(name).as_deref(), value, "{name}");
+        }
+        assert!(
+            matches!(request.query_value("b"), Some(Cow::Borrowed("2"))),
+            "nothing to decode, nothing copied"
+        );
+    }
+
+    #[test]
+    fn a_field_as_text_is_visible_ascii() {
+        let table: [(&[u8], Option<&str>); 5] = [
+            (b"text/html;\tq=1, */*", Some("text/html;\tq=1, */*")),
+            (b"", Some("")),
+            ("J\u{fc}rgen".as_bytes(), None),
+            (b"\xff", None),
+            (b"\x7f", None),
+        ];
+        for (value, text) in table {
+            let fields = [
+                httparse::Header { name: "x-any", value },
+                httparse::Header { name: "X-Any", value: b"second" },
+            ];
+            let request = Request::example(Method::Get, "/", &fields);
+            assert_eq!(request.header("X-ANY"), text, "{value:?}");
+        }
+        assert_eq!(Request::example(Method::Get, "/", &[]).header("x-any"), None);
     }
 }

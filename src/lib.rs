@@ -37,7 +37,7 @@ pub use event::{Cause, Event, ExitStatus, Message, Roll, WorkerId, WorkerRef};
 pub use files::Files;
 pub use handler::{File, Handler, InPieces, IntoHandler, Promise, Reply, Sleep, read_file, sleep};
 pub use http::sse;
-pub use http::{Admission, Gone, Pieces, Request, Response, Sender, Status};
+pub use http::{Admission, Gone, InvalidStatus, Pieces, Request, Response, Sender, Status};
 pub use sys::file::MappedFile;
 pub use worker::Worker;
 

@@ -5,23 +5,45 @@
 
 use super::date::Date;
 use super::pipe::{self, Pieces, Sender, Watch};
-use super::request::Version;
+use super::request::{Version, visible};
 use crate::sys::file::MappedFile;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A status code that uringd answers with (RFC 9110 section 15).
+/// A final status code, 200 to 599 (RFC 9110 section 15): one of IANA's registry by its name here, any other by its
+/// number. One that is not in the registry has no reason phrase (RFC 9112 section 4 allows that, and clients ignore it).
+///
+/// ```
+/// use uringd::Status;
+///
+/// assert_eq!(Status::try_from(404), Ok(Status::NOT_FOUND));
+/// assert_eq!(Status::try_from(299).unwrap().reason(), "");
+/// assert!(Status::try_from(103).is_err(), "interim: the server sends those");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Status(u16);
+
+/// Why a number is no [`Status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, displaydoc::Display, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidStatus {
+    /// {0} is an interim status, which only the server sends; a handler gives the final one, 200 to 599
+    Interim(u16),
+    /// {0} is no status code of HTTP; a handler gives one from 200 to 599
+    OutOfRange(u16),
+}
 
 /// An answer. The length, the date and the connection's fate are written by the server.
 #[derive(Debug)]
 pub struct Response {
     status: Status,
+    /// It was made with what cannot be sent; nothing makes it another answer than the empty `500` that it is now.
+    faulty: bool,
     /// Not written when empty; one that is made at run time stands among the headers.
     content_type: &'static str,
     headers: Vec<(Cow<'static, str>, Bytes)>,
@@ -52,6 +74,7 @@ pub(crate) struct Standing {
 
 /// A part of a file.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct FileRange {
     /// Which file.
     pub file: Arc<MappedFile>,
@@ -63,6 +86,7 @@ pub struct FileRange {
 pub type Stream = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
 
 /// Content that was not copied behind its head: it is sent from where it is.
+#[non_exhaustive]
 pub enum Rest {
     /// In memory.
     Bytes(Bytes),
@@ -118,50 +142,59 @@ const HEAD_OCTETS_USUAL: usize = 256;
 const OWN_FIELDS: [&str; 7] =
     ["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding", "upgrade"];
 
+/// Where a final status code stands in tables of them.
+const fn place(code: u16) -> usize {
+    (code - FINAL_CODES.start) as usize
+}
+
+/// RFC 9110 section 15: a status code outside of 100 to 599 is invalid, and below 200 it is interim.
+const FINAL_CODES: Range<u16> = 200..600;
+
 macro_rules! statuses {
     ($($name:ident = $code:literal $reason:literal,)*) => {
         impl Status {
             $(#[doc = concat!("`", $code, " ", $reason, "`")]
             pub const $name: Status = Status($code);)*
-
-            /// The whole status line, so that it is one copy.
-            #[inline]
-            fn line(self) -> &'static [u8] {
-                match self.0 {
-                    $($code => concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n").as_bytes(),)*
-                    _ => unreachable!("statuses are made from this table only"),
-                }
-            }
-
-            /// The reason phrase.
-            pub fn reason(self) -> &'static str {
-                match self.0 {
-                    $($code => $reason,)*
-                    _ => unreachable!("statuses are made from this table only"),
-                }
-            }
         }
+
+        /// Whole status lines, so that each is one copy; empty where the registry has none.
+        static LINES: [&str; (FINAL_CODES.end - FINAL_CODES.start) as usize] = {
+            let mut lines = [""; _];
+            $(assert!(lines[place($code)].is_empty(), "one line a code");
+            lines[place($code)] = concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n");)*
+            lines
+        };
     };
 }
 
+// the final codes of https://www.iana.org/assignments/http-status-codes but for the unused 306 and 418
 statuses! {
     OK = 200 "OK",
     CREATED = 201 "Created",
     ACCEPTED = 202 "Accepted",
+    NON_AUTHORITATIVE_INFORMATION = 203 "Non-Authoritative Information",
     NO_CONTENT = 204 "No Content",
+    RESET_CONTENT = 205 "Reset Content",
     PARTIAL_CONTENT = 206 "Partial Content",
+    MULTI_STATUS = 207 "Multi-Status",
+    ALREADY_REPORTED = 208 "Already Reported",
+    IM_USED = 226 "IM Used",
+    MULTIPLE_CHOICES = 300 "Multiple Choices",
     MOVED_PERMANENTLY = 301 "Moved Permanently",
     FOUND = 302 "Found",
     SEE_OTHER = 303 "See Other",
     NOT_MODIFIED = 304 "Not Modified",
+    USE_PROXY = 305 "Use Proxy",
     TEMPORARY_REDIRECT = 307 "Temporary Redirect",
     PERMANENT_REDIRECT = 308 "Permanent Redirect",
     BAD_REQUEST = 400 "Bad Request",
     UNAUTHORIZED = 401 "Unauthorized",
+    PAYMENT_REQUIRED = 402 "Payment Required",
     FORBIDDEN = 403 "Forbidden",
     NOT_FOUND = 404 "Not Found",
     METHOD_NOT_ALLOWED = 405 "Method Not Allowed",
     NOT_ACCEPTABLE = 406 "Not Acceptable",
+    PROXY_AUTHENTICATION_REQUIRED = 407 "Proxy Authentication Required",
     REQUEST_TIMEOUT = 408 "Request Timeout",
     CONFLICT = 409 "Conflict",
     GONE = 410 "Gone",
@@ -172,15 +205,27 @@ statuses! {
     UNSUPPORTED_MEDIA_TYPE = 415 "Unsupported Media Type",
     RANGE_NOT_SATISFIABLE = 416 "Range Not Satisfiable",
     EXPECTATION_FAILED = 417 "Expectation Failed",
+    MISDIRECTED_REQUEST = 421 "Misdirected Request",
     UNPROCESSABLE_CONTENT = 422 "Unprocessable Content",
+    LOCKED = 423 "Locked",
+    FAILED_DEPENDENCY = 424 "Failed Dependency",
+    TOO_EARLY = 425 "Too Early",
+    UPGRADE_REQUIRED = 426 "Upgrade Required",
+    PRECONDITION_REQUIRED = 428 "Precondition Required",
     TOO_MANY_REQUESTS = 429 "Too Many Requests",
     FIELDS_TOO_LARGE = 431 "Request Header Fields Too Large",
+    UNAVAILABLE_FOR_LEGAL_REASONS = 451 "Unavailable For Legal Reasons",
     INTERNAL_SERVER_ERROR = 500 "Internal Server Error",
     NOT_IMPLEMENTED = 501 "Not Implemented",
     BAD_GATEWAY = 502 "Bad Gateway",
     SERVICE_UNAVAILABLE = 503 "Service Unavailable",
     GATEWAY_TIMEOUT = 504 "Gateway Timeout",
     VERSION_NOT_SUPPORTED = 505 "HTTP Version Not Supported",
+    VARIANT_ALSO_NEGOTIATES = 506 "Variant Also Negotiates",
+    INSUFFICIENT_STORAGE = 507 "Insufficient Storage",
+    LOOP_DETECTED = 508 "Loop Detected",
+    NOT_EXTENDED = 510 "Not Extended",
+    NETWORK_AUTHENTICATION_REQUIRED = 511 "Network Authentication Required",
 }
 
 impl Status {
@@ -189,15 +234,55 @@ impl Status {
         self.0
     }
 
-    /// RFC 9110 sections 15.3.5 and 15.4.5: these never have content.
+    /// The reason phrase; empty if the registry has none.
+    pub fn reason(self) -> &'static str {
+        self.line().get("HTTP/1.1 200 ".len()..).map_or("", str::trim_ascii_end)
+    }
+
+    /// The whole status line; empty if the registry has none.
+    #[inline]
+    fn line(self) -> &'static str {
+        LINES[place(self.0)]
+    }
+
+    #[inline]
+    fn write_line(self, out: &mut Vec<u8>) {
+        let line = self.line();
+        if line.is_empty() {
+            return self.write_line_without_reason(out);
+        }
+        out.extend_from_slice(line.as_bytes());
+    }
+
+    /// RFC 9112 section 4: a server MUST send the space even when the reason phrase is absent.
+    #[cold]
+    fn write_line_without_reason(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("HTTP/1.1 {} \r\n", self.0).as_bytes());
+    }
+
+    /// RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5: three of them never have content.
+    #[inline]
     fn has_content(self) -> bool {
-        self != Status::NO_CONTENT && self != Status::NOT_MODIFIED
+        !matches!(self, Status::NO_CONTENT | Status::RESET_CONTENT | Status::NOT_MODIFIED)
+    }
+}
+
+impl TryFrom<u16> for Status {
+    type Error = InvalidStatus;
+
+    #[inline]
+    fn try_from(code: u16) -> Result<Status, InvalidStatus> {
+        match code {
+            100..200 => Err(InvalidStatus::Interim(code)),
+            _ if FINAL_CODES.contains(&code) => Ok(Status(code)),
+            _ => Err(InvalidStatus::OutOfRange(code)),
+        }
     }
 }
 
 impl Response {
     fn new(status: Status, content_type: &'static str, body: Body) -> Response {
-        Response { status, content_type, headers: Vec::new(), prepared: None, body }
+        Response { status, faulty: false, content_type, headers: Vec::new(), prepared: None, body }
     }
 
     /// `200 OK` with this text. A [`Bytes`] that is kept and cloned costs no allocation per request.
@@ -211,10 +296,51 @@ impl Response {
         Response::new(Status::OK, "application/octet-stream", Body::Bytes(body.into()))
     }
 
-    /// This status, with its reason phrase for a body; nothing for `204` and `304`.
-    pub fn status(status: Status) -> Response {
-        let body = if status.has_content() { status.reason() } else { "" };
-        Response::text(body).with_status(status)
+    /// This status, with its reason phrase as text; [empty](Response::empty) where there is none, or no content (`204`,
+    /// `205`, `304`).
+    ///
+    /// A number will do: one that is no [`Status`] is the program's fault, the answer becomes an empty `500 Internal
+    /// Server Error`, and the log says where it was given.
+    ///
+    /// ```
+    /// use uringd::{Response, Status};
+    ///
+    /// assert_eq!(Response::status(Status::NOT_FOUND).body().unwrap(), "Not Found");
+    /// assert_eq!(Response::status(404).code(), 404);
+    /// assert_eq!(Response::status(42).code(), 500);
+    /// ```
+    #[track_caller]
+    #[inline]
+    pub fn status<S>(status: S) -> Response
+    where
+        S: TryInto<Status>,
+        S::Error: fmt::Display,
+    {
+        match status.try_into() {
+            Ok(status) if status.has_content() && !status.reason().is_empty() => {
+                Response { status, ..Response::text(status.reason()) }
+            }
+            Ok(status) => Response::new(status, "", Body::Bytes(Bytes::new())),
+            Err(problem) => Response::fault(problem),
+        }
+    }
+
+    /// This status and no content: `Content-Length: 0`, but for `204` and `304`, which must not say so of themselves
+    /// (RFC 9110 section 8.6). What is no status is answered as by [`Response::status`].
+    ///
+    /// ```
+    /// use uringd::{Response, Status};
+    ///
+    /// let elsewhere = Response::empty(Status::SEE_OTHER).with_header("Location", "/orders/1");
+    /// ```
+    #[track_caller]
+    #[inline]
+    pub fn empty<S>(status: S) -> Response
+    where
+        S: TryInto<Status>,
+        S::Error: fmt::Display,
+    {
+        Response::new(Status::OK, "", Body::Bytes(Bytes::new())).with_status(status)
     }
 
     /// `405 Method Not Allowed` with the methods that are (RFC 9110 section 15.5.6: MUST generate Allow), such as
@@ -285,20 +411,34 @@ impl Response {
         Response::new(Status::OK, "", Body::Standing(standing))
     }
 
-    /// The same with this status.
-    pub fn with_status(mut self, status: Status) -> Response {
-        self.status = status;
-        self
+    /// The same with this status. What is none is answered as by [`Response::status`].
+    #[track_caller]
+    #[inline]
+    pub fn with_status<S>(self, status: S) -> Response
+    where
+        S: TryInto<Status>,
+        S::Error: fmt::Display,
+    {
+        match status.try_into() {
+            Ok(_) if self.faulty => self,
+            Ok(status) => Response { status, ..self },
+            Err(problem) => Response::fault(problem),
+        }
     }
 
-    /// The same with this media type, such as `text/html; charset=utf-8`.
+    /// The same with this media type, such as `text/html; charset=utf-8`; with none if it is empty. What no field may
+    /// have is answered as by [`Response::with_header`].
+    #[track_caller]
     pub fn with_content_type(self, value: impl Into<Cow<'static, str>>) -> Response {
         match value.into() {
+            _ if self.faulty => self,
             value if !is_field_value(value.as_bytes()) => Response::unfit("Content-Type"),
             Cow::Borrowed(content_type) => Response { content_type, ..self.without_content_type() },
             Cow::Owned(value) => {
                 let mut response = self.without_content_type();
-                response.headers.push((Cow::Borrowed("Content-Type"), value.into()));
+                if !value.is_empty() {
+                    response.headers.push((Cow::Borrowed("Content-Type"), value.into()));
+                }
                 response
             }
         }
@@ -306,6 +446,11 @@ impl Response {
 
     fn without_content_type(mut self) -> Response {
         self.headers.retain(|(name, _)| name != "Content-Type");
+        if let Body::Standing(standing) = &self.body {
+            self.prepared = Some(standing.fields.clone());
+            self.body = Body::Bytes(standing.content.clone());
+        }
+        self.prepared = self.prepared.filter(|fields| !fields.is_empty()).map(without_content_type);
         Response { content_type: "", ..self }
     }
 
@@ -313,9 +458,14 @@ impl Response {
     /// itself (the length, the date, the connection's fate) are left out.
     ///
     /// A name that is no token or a value with control characters in it would let whoever chose it write fields or
-    /// answers of his own: then the answer becomes a `500 Internal Server Error`, and the log says why.
+    /// answers of his own: then the answer becomes an empty `500 Internal Server Error`, whatever is added to it later,
+    /// and the log says why and where.
+    #[track_caller]
     pub fn with_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Bytes>) -> Response {
         let (name, value) = (name.into(), value.into());
+        if self.faulty {
+            return self;
+        }
         if !is_token(name.as_bytes()) || !is_field_value(&value) {
             return Response::unfit(&name);
         }
@@ -332,12 +482,19 @@ impl Response {
     }
 
     #[cold]
+    #[track_caller]
     fn unfit(name: &str) -> Response {
-        tracing::error!(
-            ?name,
-            "a handler's header field has characters that no field may have; answered 500"
-        );
-        Response::status(Status::INTERNAL_SERVER_ERROR)
+        Response::fault(format_args!("the header field {name:?} has characters that no field may have"))
+    }
+
+    /// The program asked for what cannot be sent: its author reads why and where, the client an empty 500.
+    #[cold]
+    #[track_caller]
+    pub(super) fn fault(problem: impl fmt::Display) -> Response {
+        let (problem, location) = (problem.to_string(), Location::caller().to_string());
+        tracing::error!(problem, location, "an answer cannot be sent; the client gets an empty 500");
+        let empty = Response::new(Status::INTERNAL_SERVER_ERROR, "", Body::Bytes(Bytes::new()));
+        Response { faulty: true, ..empty }
     }
 
     pub(crate) fn with_range(mut self, file: Arc<MappedFile>, range: Range<u64>) -> Response {
@@ -345,9 +502,42 @@ impl Response {
         self
     }
 
-    /// The status code.
+    /// The status code; [`Response::status`] makes an answer.
     pub fn code(&self) -> u16 {
         self.status.0
+    }
+
+    /// The first header field of this name (names are case-insensitive), if its value is visible ASCII; see
+    /// [`Response::headers`].
+    ///
+    /// ```
+    /// use uringd::Response;
+    ///
+    /// let response = Response::text("hello").with_header("ETag", "\"a\"");
+    /// assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+    /// assert_eq!(response.header("etag"), Some("\"a\""));
+    /// ```
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers()
+            .find(|(other, _)| other.eq_ignore_ascii_case(name))
+            .and_then(|(_, value)| visible(value))
+    }
+
+    /// The header fields, in the order in which they will be written. What the server writes itself (the length, the
+    /// date, the connection's fate, its name) is not known yet and not among them.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let standing = match &self.body {
+            Body::Standing(standing) => &standing.fields[..],
+            _ => &[],
+        };
+        let added = self.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+        let is_written = !self.content_type.is_empty() && self.status.has_content();
+        let content_type = is_written.then_some(("Content-Type", self.content_type.as_bytes()));
+        field_lines(self.prepared.as_deref().unwrap_or_default())
+            .chain(field_lines(standing))
+            .filter_map(|line| field_of(line))
+            .chain(added)
+            .chain(content_type)
     }
 
     /// The content, as it would be sent for a GET; `None` for a file or a stream.
@@ -403,7 +593,7 @@ impl Response {
         };
         let prepared = self.prepared.as_deref().unwrap_or_default();
         out.reserve(HEAD_OCTETS_USUAL + prepared.len() + copied);
-        out.extend_from_slice(self.status.line());
+        self.status.write_line(out);
         out.extend_from_slice(framing.date.lines());
         match framing.connection {
             ConnectionField::Silent => {}
@@ -422,7 +612,10 @@ impl Response {
             }
         }
         if !self.status.has_content() {
-            // RFC 9110 section 8.6: a server MUST NOT send Content-Length with 204
+            // RFC 9110 section 15.3.6 wants it of a 205; section 8.6: a server MUST NOT send Content-Length with 204
+            if self.status == Status::RESET_CONTENT {
+                write_length(0, out);
+            }
             out.extend_from_slice(b"\r\n\r\n");
             return None;
         }
@@ -453,7 +646,7 @@ impl Standing {
         let mut out = Vec::with_capacity(
             HEAD_OCTETS_USUAL + date.lines().len() + self.fields.len() + self.content.len(),
         );
-        for part in [Status::OK.line(), date.lines(), &self.fields] {
+        for part in [Status::OK.line().as_bytes(), date.lines(), &self.fields] {
             out.extend_from_slice(part);
         }
         write_length(self.content.len() as u64, &mut out);
@@ -508,10 +701,26 @@ fn is_field_value(value: &[u8]) -> bool {
     value.iter().all(|&c| c == b'\t' || !c.is_ascii_control())
 }
 
-impl From<Status> for Response {
-    fn from(status: Status) -> Response {
-        Response::status(status)
-    }
+/// The lines of a prepared stretch, each of which has its CRLF in front.
+fn field_lines(mut fields: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let rest = fields.strip_prefix(b"\r\n")?;
+        let end = memchr::memmem::find(rest, b"\r\n").unwrap_or(rest.len());
+        fields = &rest[end..];
+        Some(&rest[..end])
+    })
+}
+
+fn field_of(line: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    Some((std::str::from_utf8(&line[..colon]).ok()?, line[colon + 1..].trim_ascii_start()))
+}
+
+fn without_content_type(fields: Bytes) -> Bytes {
+    let is_kept =
+        |line: &&[u8]| field_of(line).is_none_or(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+    let kept = field_lines(&fields).filter(is_kept);
+    kept.flat_map(|line| [b"\r\n".as_slice(), line]).flatten().copied().collect()
 }
 
 impl fmt::Debug for Body {
@@ -540,27 +749,6 @@ impl fmt::Debug for Rest {
 /// For tests of those who make answers.
 #[cfg(test)]
 impl Response {
-    /// The first field of this name, as far as it is known before the answer is written.
-    pub(crate) fn field(&self, name: &str) -> Option<String> {
-        let prepared = std::str::from_utf8(self.prepared.as_deref().unwrap_or_default())
-            .unwrap()
-            .split("\r\n")
-            .filter(|line| !line.is_empty());
-        let standing = match &self.body {
-            Body::Standing(standing) => std::str::from_utf8(&standing.fields).unwrap(),
-            _ => "",
-        };
-        let prepared = prepared.chain(standing.split("\r\n").filter(|line| !line.is_empty()));
-        let mut fields: Vec<(&str, &[u8])> = prepared
-            .map(|line| line.split_once(": ").unwrap())
-            .map(|(n, value)| (n, value.as_bytes()))
-            .collect();
-        fields.extend(self.headers.iter().map(|(n, value)| (n.as_ref(), value.as_ref())));
-        fields.push(("Content-Type", self.content_type.as_bytes()));
-        let found = fields.iter().find(|(n, value)| n.eq_ignore_ascii_case(name) && !value.is_empty())?;
-        Some(String::from_utf8(found.1.to_vec()).unwrap())
-    }
-
     /// What of which file is its content.
     pub(crate) fn file_range(&self) -> Option<&FileRange> {
         match &self.body {
@@ -570,9 +758,23 @@ impl Response {
     }
 }
 
+/// What a piece of code gives, and what it says to the log meanwhile.
+#[cfg(test)]
+pub(super) fn logged<T>(run: impl FnOnce() -> T) -> (T, String) {
+    use std::io::{Read, Seek};
+    let mut log = tempfile::tempfile().unwrap();
+    let writer = Arc::new(log.try_clone().unwrap());
+    let subscriber = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+    let given = tracing::subscriber::with_default(subscriber.with_writer(writer).finish(), run);
+    let mut text = String::new();
+    log.rewind().and_then(|()| log.read_to_string(&mut text)).unwrap();
+    (given, text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
 
     fn written(
@@ -696,5 +898,251 @@ mod tests {
         }
         let text = "Content-Type: text/html\r\nContent-Length: 2\r\n\r\n";
         assert_eq!(plainly(response), format!("{HEAD}{text}hi"));
+    }
+
+    /// RFC 9110 section 15, and IANA's registry of status codes.
+    #[test]
+    fn every_final_status_and_no_other_can_be_made() {
+        for code in 0..=u16::MAX {
+            let made = Status::try_from(code);
+            match code {
+                200..=599 => assert_eq!(made.unwrap().code(), code),
+                100..=199 => assert_eq!(made, Err(InvalidStatus::Interim(code))),
+                _ => assert_eq!(made, Err(InvalidStatus::OutOfRange(code))),
+            }
+        }
+        let registered = (200..=599).filter(|code| !Status(*code).reason().is_empty()).count();
+        assert_eq!(registered, 10 + 8 + 28 + 11);
+    }
+
+    /// RFC 9112 section 4: `status-line = HTTP-version SP status-code SP [ reason-phrase ] CRLF`.
+    #[test]
+    fn status_lines() {
+        let table = [
+            (200, "HTTP/1.1 200 OK\r\n", "OK"),
+            (203, "HTTP/1.1 203 Non-Authoritative Information\r\n", "Non-Authoritative Information"),
+            (226, "HTTP/1.1 226 IM Used\r\n", "IM Used"),
+            (299, "HTTP/1.1 299 \r\n", ""),
+            (306, "HTTP/1.1 306 \r\n", ""),
+            (418, "HTTP/1.1 418 \r\n", ""),
+            (511, "HTTP/1.1 511 Network Authentication Required\r\n", "Network Authentication Required"),
+            (599, "HTTP/1.1 599 \r\n", ""),
+        ];
+        for (code, line, reason) in table {
+            let response = Response::status(code);
+            assert_eq!(response.body().unwrap(), reason);
+            assert!(plainly(response).starts_with(line), "{code}");
+            assert_eq!(Status(code).reason(), reason);
+        }
+    }
+
+    #[test]
+    fn an_empty_answer_has_a_length_where_it_may() {
+        let head = |status: &str, more: &str| {
+            format!(
+                "HTTP/1.1 {status}\r\nServer: uringd\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT{more}\r\n\r\n"
+            )
+        };
+        let zero = "\r\nContent-Length: 0";
+        for (code, status, length) in [
+            (200, "200 OK", zero),
+            (404, "404 Not Found", zero),
+            (299, "299 ", zero),
+            // RFC 9110 section 15.3.6
+            (205, "205 Reset Content", zero),
+            (204, "204 No Content", ""),
+            (304, "304 Not Modified", ""),
+        ] {
+            assert_eq!(plainly(Response::empty(code)), head(status, length));
+        }
+        for response in [Response::text("x"), Response::stream([Ok(Bytes::from("x"))])] {
+            let (written, rest) =
+                written(response.with_status(205), ConnectionField::Silent, Version::Http11, false);
+            assert_eq!((written, rest.is_none()), (head("205 Reset Content", zero), true));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_an_empty_500_and_a_log_line_that_says_where() {
+        /// Makes one, and says in which line.
+        type Make = fn() -> (Response, u32);
+        let table: [(Make, &str); 8] = [
+            (|| (Response::status(42), line!()), "42 is no status code of HTTP"),
+            (|| (Response::empty(600), line!()), "600 is no status code of HTTP"),
+            (|| (Response::from(0), line!()), "0 is no status code of HTTP"),
+            (|| (Response::text("secret").with_status(103), line!()), "103 is an interim status"),
+            (
+                || (Response::text("secret").with_header("a b", "c"), line!()),
+                r#"the header field \"a b\" has"#,
+            ),
+            (|| (Response::text("secret").with_header("X", "\n"), line!()), r#"the header field \"X\" has"#),
+            (|| (Response::text("").with_header("content-type", "\n"), line!()), r#"\"content-type\" has"#),
+            (|| (Response::text("").with_content_type("a\rb"), line!()), r#"\"Content-Type\" has"#),
+        ];
+        for (make, problem) in table {
+            let ((response, line), log) = logged(make);
+            assert_eq!((response.code(), response.body().unwrap().len()), (500, 0), "{problem}");
+            assert!(log.contains(problem) && log.lines().count() == 1, "{log}");
+            assert!(log.contains(&format!("location=\"src/http/response.rs:{line}:")), "{log}");
+            let later = response.with_status(200).with_header("X", "y").with_content_type("text/html");
+            assert_eq!((later.code(), later.headers().count()), (500, 0), "whatever is added later");
+        }
+    }
+
+    #[test]
+    fn the_fields_of_an_answer_are_those_that_are_written() {
+        let fields = Bytes::from("\r\nContent-Type: text/css\r\nETag: \"a\"\r\nX: a: b");
+        let standing = Arc::new(Standing::new(fields.clone(), Bytes::from("content")));
+        let own = ["Server", "Date", "Content-Length"];
+        for response in [
+            Response::empty(204),
+            Response::text("a").with_header("ETag", "\"a\"").with_header("etag", ""),
+            Response::text("a").with_status(304).with_header("ETag", "\"a\""),
+            Response::text("a").with_content_type("text/css".to_owned()).with_header("b", "\tc "),
+            Response::prepared(Status::OK, fields.clone(), Bytes::new()).with_header("Y", "z"),
+            Response::prepared(Status::OK, fields, Bytes::new()).with_content_type("text/html"),
+            Response::standing(Arc::clone(&standing)),
+            Response::standing(Arc::clone(&standing)).with_header("Y", "z"),
+            Response::standing(standing).with_content_type("text/html".to_owned()),
+        ] {
+            let listed: Vec<(String, Vec<u8>)> = response
+                .headers()
+                .map(|(name, value)| (name.to_owned(), value.trim_ascii().to_vec()))
+                .collect();
+            let octets = octets(response, ConnectionField::Silent);
+            let mut storage = [httparse::EMPTY_HEADER; 16];
+            let mut head = httparse::Response::new(&mut storage);
+            assert!(head.parse(&octets).unwrap().is_complete());
+            let written: Vec<_> = head
+                .headers
+                .iter()
+                .filter(|field| !own.contains(&field.name))
+                .map(|field| (field.name.to_owned(), field.value.trim_ascii().to_vec()))
+                .collect();
+            assert_eq!(listed, written);
+        }
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_name() {
+        let fields = Bytes::from("\r\nContent-Type: text/css\r\nETag: \"a\"\r\nX: a: b");
+        let response =
+            Response::prepared(Status::OK, fields.clone(), Bytes::new()).with_header("Y", "\u{e9}");
+        for (name, value) in [
+            ("content-type", Some("text/css")),
+            ("ETAG", Some("\"a\"")),
+            ("X", Some("a: b")),
+            ("Y", None),
+            ("Content-Length", None),
+        ] {
+            assert_eq!(response.header(name), value, "{name}");
+        }
+        let standing = || Response::standing(Arc::new(Standing::new(fields.clone(), Bytes::from("content"))));
+        assert_eq!(standing().header("etag"), Some("\"a\""));
+        for retyped in
+            [response.with_content_type("text/html"), standing().with_header("content-type", "text/html")]
+        {
+            let types: Vec<_> = retyped.headers().filter(|(name, _)| *name == "Content-Type").collect();
+            assert_eq!(types, [("Content-Type", &b"text/html"[..])], "one, and the later one");
+            assert_eq!(retyped.header("ETag"), Some("\"a\""));
+        }
+    }
+
+    /// All of it, with the content that was not copied.
+    fn octets(response: Response, connection: ConnectionField) -> Vec<u8> {
+        let mut out = Vec::new();
+        let date = Date::render(SystemTime::UNIX_EPOCH, true).0;
+        let framing = Framing { connection, version: Version::Http11, head_only: false, date: &date };
+        if let Some(Rest::Bytes(rest)) = response.write(&mut out, framing) {
+            out.extend_from_slice(&rest);
+        }
+        out
+    }
+
+    /// What ends a line, a field or a string somewhere. One that is found makes the rest of the answer unimportant: few
+    /// of what is tried have one.
+    fn breaker() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec!["\r\n", "\n", "\r", "\0", "\x7f", "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"])
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            12 => "[A-Za-z!#$%&'*+.^_`|~-]{1,12}",
+            2 => "(?i)content-type|connection|content-length|date|transfer-encoding|set-cookie",
+            1 => ("[a-z]{0,3}", breaker(), "[a-z]{0,3}").prop_map(|(a, breaker, b)| format!("{a}{breaker}{b}")),
+            1 => "[a-z]{0,3}[ :()é]{1,2}[a-z]{0,3}",
+            1 => any::<String>(),
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            12 => "[ -~\t]{0,20}".prop_map(String::into_bytes),
+            2 => ("[a-z]{0,3}", breaker(), "[a-z: ]{0,9}").prop_map(|(a, breaker, b)| format!("{a}{breaker}{b}").into_bytes()),
+            1 => prop::collection::vec(128u8.., 0..20),
+            1 => prop::collection::vec(any::<u8>(), 0..20),
+        ]
+    }
+
+    proptest! {
+        /// RFC 9112 section 11.1: whoever chooses names, values and statuses, what is written is one response, and has
+        /// no line that the server or the program did not write.
+        #[test]
+        fn nothing_that_is_given_becomes_a_second_response_or_a_line_of_its_own(
+            code in prop_oneof![8 => 200u16..600, 1 => any::<u16>()],
+            media_type in prop::option::of(prop_oneof![4 => "[a-z]/[a-z;= ]{1,9}", 1 => any::<String>()]),
+            fields in prop::collection::vec((name(), value()), 0..6),
+            body in prop::collection::vec(any::<u8>(), 0..20),
+            close in any::<bool>(),
+        ) {
+            let mut response = Response::bytes(body.clone()).with_status(code);
+            for (name, value) in fields.clone() {
+                response = response.with_header(name, value);
+            }
+            if let Some(media_type) = media_type.clone() {
+                response = response.with_content_type(media_type);
+            }
+            let (code, listed) = (response.code(), response.headers().count());
+            let connection = if close { ConnectionField::Close } else { ConnectionField::Silent };
+            let octets = octets(response, connection);
+
+            let mut storage = [httparse::EMPTY_HEADER; 16];
+            let mut head = httparse::Response::new(&mut storage);
+            let end = match head.parse(&octets) {
+                Ok(httparse::Status::Complete(end)) => end,
+                other => panic!("{other:?}: {:?}", String::from_utf8_lossy(&octets)),
+            };
+            prop_assert_eq!((head.version, head.code), (Some(1), Some(code)));
+            // the server's own, and no more than was given
+            let length = head.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("content-length")).collect::<Vec<_>>();
+            prop_assert_eq!(head.headers.len(), 2 + usize::from(close) + length.len() + listed);
+            prop_assert_eq!(octets[..end].split(|octet| *octet == b'\n').count(), head.headers.len() + 3);
+            prop_assert_eq!(octets[..end].iter().filter(|octet| **octet == b'\r').count(), head.headers.len() + 2);
+            let own = ["Server", "Date", "Connection", "Content-Length", "Content-Type"];
+            for field in head.headers.iter().filter(|field| !own.contains(&field.name)) {
+                let is_given = |(name, value): &(String, Vec<u8>)| {
+                    name == field.name && value.trim_ascii() == field.value.trim_ascii()
+                };
+                prop_assert!(fields.iter().any(is_given), "{}", field.name);
+            }
+            // and where it ends is where the next one begins
+            let content = match length[..] {
+                [] => 0,
+                [field] => std::str::from_utf8(field.value).unwrap().parse().unwrap(),
+                _ => panic!("two lengths"),
+            };
+            prop_assert_eq!(length.is_empty(), code == 204 || code == 304);
+            prop_assert_eq!(octets.len(), end + content);
+            prop_assert!(content == 0 || octets[end..] == body);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_no_larger_than_it_must_be() {
+        assert!(
+            size_of::<Response>() <= 120,
+            "{}: it is moved several times a request",
+            size_of::<Response>()
+        );
     }
 }

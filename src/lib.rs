@@ -38,6 +38,8 @@ pub use files::Files;
 pub use handler::{File, Handler, InPieces, IntoHandler, Promise, Reply, Sleep, read_file, sleep};
 pub use http::sse;
 pub use http::{Admission, Gone, InvalidStatus, Pieces, Request, Response, Sender, Status};
+#[cfg(feature = "json")]
+pub use http::{Json, JsonError};
 pub use sys::file::MappedFile;
 pub use worker::Worker;
 

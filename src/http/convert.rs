@@ -1,6 +1,7 @@
 //! What becomes a response: statuses, text, octets, and a result of any of these, whose error is logged.
 //!
-//! Neighbours: for handlers, whose replies are made of these (`handler::reply`); `worker` logs failures through `failed`, with the request at hand.
+//! Neighbours: for handlers, whose replies are made of these (`handler::reply`); `json` and `interop` convert what
+//! comes from there; `worker` logs failures through `failed`, with the request at hand.
 
 use super::response::{Response, Status};
 use bytes::Bytes;
@@ -25,7 +26,8 @@ impl From<u16> for Response {
 }
 
 /// The response of a `Result<T, E>`: that of what is [`Ok`]; for an error an empty `500 Internal Server Error`, and a
-/// line in the log that has the error and what caused it.
+/// line in the log that has the error and what caused it. A [`JsonError`](crate::JsonError), also as the cause of
+/// another, is the client's and answers `400 Bad Request`.
 ///
 /// `E` is any error, `Box<dyn Error>`, text, `anyhow::Error`. (A `Box<dyn Error + Send + Sync>` must first become a
 /// `Box<dyn Error>`, with `as`: the standard library has no conversion.) Where the error is an answer itself, `E` is
@@ -97,6 +99,10 @@ impl From<Cow<'static, str>> for Response {
 /// (`GET /path`) where that is known.
 #[cold]
 pub(crate) fn failed(error: &(dyn Error + 'static), request: Option<&str>) -> Response {
+    #[cfg(feature = "json")]
+    if let Some(refusal) = causes(error).find_map(super::json::refusal) {
+        return refusal;
+    }
     tracing::error!(request, error = chain(error), "a handler failed");
     Response::empty(Status::INTERNAL_SERVER_ERROR)
 }

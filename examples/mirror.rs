@@ -9,11 +9,13 @@
 //! |---|---|
 //! | `/stream?n=N&size=S` | streams N pieces of S octets: `a`s, then `b`s, and so on |
 //! | `/stream-broken` | streams two pieces and then fails: the connection is cut without an end |
-//! | `/status?code=N` | answers with this status |
+//! | `/status?code=N` | answers with this status; 500 if it is none |
 //! | `/header?value=V` | answers with the field `X-Value: V`, percent-decoded; 500 if V has control characters |
 //! | `/part?start=A&end=B` | sends these octets of the program's own file |
 //! | `/promise` | is answered by another thread |
 //! | `/promise-broken` | is forgotten by another thread: 500 |
+//! | `/json` | answers with the JSON that is the content; 400 if it is none |
+//! | `/failure` | fails with an error: 500, and a line in the log |
 //! | `/unwanted` | answers 405, from the head alone if there is content |
 //! | anything else | `METHOD TARGET VERSION`, then the length of the content and how it begins |
 
@@ -24,7 +26,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use uringd::http::{Method, Version};
-use uringd::{Admission, Cluster, Handler, MappedFile, Reply, Request, Response, Status};
+use uringd::{Admission, Cluster, Handler, Json, MappedFile, Reply, Request, Response, Status};
 
 /// How much of the content is shown.
 const SHOWN_OCTETS_MAX: usize = 64;
@@ -50,11 +52,13 @@ impl Handler for Mirror {
         match request.path() {
             "/stream" => Response::stream(pieces(request)).into(),
             "/stream-broken" => Response::stream(broken_pieces()).into(),
-            "/status" => status(number(request, "code")).into(),
+            "/status" => Response::status(number(request, "code") as u16).into(),
             "/header" => header(parameter(request, "value").unwrap_or("")).into(),
             "/part" => file(number(request, "start"), number(request, "end")).into(),
             "/promise" => elsewhere(true),
             "/promise-broken" => elsewhere(false),
+            "/json" => request.json::<serde_json::Value>().map(Json).into(),
+            "/failure" => failure().into(),
             // without content there is nothing to look at before
             "/unwanted" => unwanted().into(),
             _ => show(request).into(),
@@ -87,18 +91,6 @@ fn broken_pieces() -> impl Iterator<Item = io::Result<Bytes>> {
     [Ok(Bytes::from_static(b"one ")), Ok(Bytes::from_static(b"two ")), failure()].into_iter()
 }
 
-fn status(code: u64) -> Status {
-    match code {
-        200 => Status::OK,
-        204 => Status::NO_CONTENT,
-        304 => Status::NOT_MODIFIED,
-        403 => Status::FORBIDDEN,
-        500 => Status::INTERNAL_SERVER_ERROR,
-        503 => Status::SERVICE_UNAVAILABLE,
-        _ => Status::NOT_FOUND,
-    }
-}
-
 fn file(start: u64, end: u64) -> Response {
     match MappedFile::open("/proc/self/exe") {
         Ok(file) if start <= end && end <= file.len() => Response::file(Arc::new(file), start..end),
@@ -116,6 +108,10 @@ fn elsewhere(keeps: bool) -> Reply {
         }
     });
     reply
+}
+
+fn failure() -> io::Result<Response> {
+    Err(io::Error::other("asked to"))
 }
 
 fn header(value: &str) -> Response {

@@ -141,7 +141,7 @@ fn files_under_a_prefix() {
         for (target, location) in
             [("/static", "/static/"), ("/static?x=1", "/static/?x=1"), ("/static/sub?y", "/static/sub/?y")]
         {
-            assert_eq!(ask(&mut files, target).field("Location").as_deref(), Some(location), "{target}");
+            assert_eq!(ask(&mut files, target).header("Location"), Some(location), "{target}");
         }
     }
     let mut files = site.files().under("/");

@@ -21,7 +21,7 @@ const MODE: u32 = 0o666;
 
 /// An open file, for futures given to [`Reply::later`](crate::Reply::later) or [`Reply::stream`](crate::Reply::stream).
 ///
-/// ```ignore
+/// ```
 /// # use uringd::{File, Reply, Request, Status};
 /// fn save(request: &Request<'_>) -> Reply {
 ///     let mut pieces = request.pieces();
@@ -121,7 +121,7 @@ impl File {
 
 /// Reads a whole file through the worker's ring.
 ///
-/// ```ignore
+/// ```
 /// # use uringd::{Reply, Response};
 /// let reply = Reply::later(async { uringd::read_file("motd").await.map(Response::bytes) });
 /// ```

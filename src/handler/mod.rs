@@ -16,7 +16,7 @@ pub use file::{File, read_file};
 pub(crate) use local::{Local, Order};
 pub use local::{Sleep, sleep};
 pub(crate) use mailbox::{Mail, Mailbox};
-pub(crate) use reply::{Kind, Later, LaterResponse, Producer, chain};
+pub(crate) use reply::{Kind, Later, LaterResponse, Producer};
 pub use reply::{Promise, Reply};
 
 use crate::event::Message;
@@ -108,7 +108,7 @@ where
 
 /// A handler whose requests' bodies all come in pieces ([`Request::pieces`]): for a closure, which cannot say so itself.
 ///
-/// ```ignore
+/// ```
 /// use uringd::{InPieces, Reply, Request, Response};
 ///
 /// let count = InPieces(|request: &Request<'_>| {

@@ -3,7 +3,9 @@
 //! Neighbours: made by handlers; `worker::service` takes it apart. `mailbox` carries what other threads answer.
 
 use super::mailbox::{Mail, Mailbox};
-use crate::http::{Gone, Response, Status};
+use crate::http::{Gone, Response, Status, chain};
+use bytes::Bytes;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::error::Error;
 use std::future::Future;
@@ -14,7 +16,7 @@ use std::{fmt, io};
 /// What a handler gives. Made from a [`Response`], a [`Status`], text, octets, from a [`Result`] of any of these (the
 /// error is logged, the client gets an empty `500 Internal Server Error`), or by the functions here if it comes later.
 ///
-/// ```ignore
+/// ```
 /// use uringd::{Reply, Request, Response, Status};
 ///
 /// fn handle(request: &Request<'_>) -> Reply {
@@ -164,17 +166,6 @@ impl Drop for Promise {
     }
 }
 
-/// An error and its causes, on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        line = format!("{line}: {cause}");
-        next = cause.source();
-    }
-    line
-}
-
 /// It is nobody's fault: there is no client any more.
 fn is_gone(error: &(dyn Error + 'static)) -> bool {
     error.is::<Gone>() || error.downcast_ref::<io::Error>().is_some_and(is_gone_io)
@@ -197,10 +188,46 @@ where
     }
 }
 
+impl<T: Into<Reply>> From<Result<T, Response>> for Reply {
+    fn from(result: Result<T, Response>) -> Reply {
+        result.map_or_else(Reply::from, Into::into)
+    }
+}
+
+impl<T: Into<Reply>> From<Result<T, Status>> for Reply {
+    fn from(result: Result<T, Status>) -> Reply {
+        result.map_or_else(Reply::from, Into::into)
+    }
+}
+
+#[cfg(feature = "json")]
+impl<T: serde::Serialize> From<crate::http::Json<T>> for Reply {
+    #[track_caller]
+    fn from(json: crate::http::Json<T>) -> Reply {
+        Reply(Kind::Now(json.into()))
+    }
+}
+
+#[cfg(feature = "json")]
+impl From<crate::http::JsonError> for Reply {
+    fn from(error: crate::http::JsonError) -> Reply {
+        Reply(Kind::Now(error.into()))
+    }
+}
+
+#[cfg(feature = "http")]
+impl<B: Into<Bytes>> From<::http::Response<B>> for Reply {
+    #[track_caller]
+    fn from(response: ::http::Response<B>) -> Reply {
+        Reply(Kind::Now(response.into()))
+    }
+}
+
 macro_rules! from_what_a_response_is_made_of {
     ($($kind:ty,)*) => {
         $(impl From<$kind> for Reply {
             #[inline]
+            #[track_caller]
             fn from(value: $kind) -> Reply {
                 Reply(Kind::Now(value.into()))
             }
@@ -211,6 +238,13 @@ macro_rules! from_what_a_response_is_made_of {
 from_what_a_response_is_made_of! {
     Response,
     Status,
+    u16,
+    &'static str,
+    String,
+    Cow<'static, str>,
+    &'static [u8],
+    Vec<u8>,
+    Bytes,
 }
 
 impl fmt::Debug for Promise {

@@ -29,6 +29,7 @@ mod request;
 mod response;
 pub mod sse;
 
+pub(crate) use convert::{chain, failed};
 pub use date::Date;
 pub use exchange::{
     Admission, Answer, Conditions, DISCARDED_OCTETS_MAX, Exchange, Flow, Part, Progress, Service,

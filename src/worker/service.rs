@@ -4,12 +4,11 @@
 
 use super::event_loop::Owed;
 use super::tasks::{Progress, Tasks};
-use crate::handler::{Handler, Kind, Later, LaterResponse, Producer, chain};
-use crate::http::{Admission, Answer, Request, Response, Service, Status};
+use crate::handler::{Handler, Kind, Later, LaterResponse, Producer};
+use crate::http::{self, Admission, Answer, Request, Response, Service, Status};
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
-use std::error::Error;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
@@ -101,13 +100,6 @@ fn text_of(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(NO_TEXT)
 }
 
-#[cold]
-fn failed(request: &Request<'_>, error: &dyn Error) -> Response {
-    let request = request_line(request);
-    tracing::error!(request, error = chain(error), "the handler failed");
-    Response::status(Status::INTERNAL_SERVER_ERROR)
-}
-
 fn request_line(request: &Request<'_>) -> String {
     format!("{} {}", request.method().as_str(), request.target())
 }
@@ -165,7 +157,7 @@ impl<H: Handler> Service for Guarded<'_, H> {
                 self.produce(&response, producer);
                 Answer::Now(response)
             }
-            Some(Kind::Failed(error)) => Answer::Now(failed(request, &*error)),
+            Some(Kind::Failed(error)) => Answer::Now(http::failed(&*error, Some(&request_line(request)))),
             None => Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR)),
         }
     }

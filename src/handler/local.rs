@@ -150,7 +150,8 @@ impl Future for Sleep {
         }
         let local = Local::here();
         let timer = *self.timer.get_or_insert_with(|| local.next_serial());
-        local.timers.borrow_mut().insert((self.due, timer), context.waker().clone());
+        // what was there before is dropped when nothing is borrowed any more
+        let _before = local.timers.borrow_mut().insert((self.due, timer), context.waker().clone());
         Poll::Pending
     }
 }
@@ -160,7 +161,7 @@ impl Drop for Sleep {
         if let Some(timer) = self.timer
             && let Some(local) = HERE.with_borrow(Clone::clone)
         {
-            local.timers.borrow_mut().remove(&(self.due, timer));
+            let _before = local.timers.borrow_mut().remove(&(self.due, timer));
         }
     }
 }
@@ -184,7 +185,11 @@ impl Future for Operation {
         let local = Local::here();
         let mut jobs = local.jobs.borrow_mut();
         if let Some(wanted) = self.wanted.take() {
-            let number = local.next_serial();
+            // numbers come round; an operation may wait for its disk all the while
+            let mut number = local.next_serial();
+            while jobs.contains_key(&number) {
+                number = local.next_serial();
+            }
             self.number = Some(number);
             local.orders.borrow_mut().push(Order::Begin(number, wanted));
             jobs.insert(number, Job::Waiting(context.waker().clone()));

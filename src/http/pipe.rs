@@ -13,8 +13,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::{fmt, io, mem};
 
-/// Octets in a pipe beyond which its writer waits. One piece may exceed it.
+/// What a pipe holds before its writer waits, in octets. One piece may exceed it.
 pub(crate) const PIPE_OCTETS: usize = 64 * 1024;
+
+/// What a piece counts for beside its octets: many short ones take more memory than what is in them.
+const PIECE_COST: usize = 64;
 
 /// The end that writes. For a program: the content of an answer that it makes bit by bit, on any thread
 /// ([`Response::channel`](super::Response::channel), [`Reply::stream`](crate::Reply::stream)).
@@ -44,7 +47,8 @@ struct State {
     queue: VecDeque<Bytes>,
     /// The last piece, which still grows.
     open: Vec<u8>,
-    octets: usize,
+    /// Octets in both, with what pieces cost.
+    held: usize,
     end: Option<End>,
     reader_gone: bool,
     /// The content may end wherever it is, and is to.
@@ -52,7 +56,7 @@ struct State {
     asked_to_end: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// Who wants to know that the reader is gone.
+    /// Who runs the writer, and stops when the reader is gone.
     watcher: Option<Waker>,
 }
 
@@ -98,11 +102,12 @@ impl Sender {
     /// Waits until the client is gone.
     pub async fn closed(&mut self) {
         poll_fn(|context| {
-            let mut state = self.0.lock();
+            let state = self.0.lock();
             if state.is_deaf() {
                 return Poll::Ready(());
             }
-            state.watcher = Some(context.waker().clone());
+            // whoever waits for this does not wait for room
+            wait(state, |state| &mut state.writer, context.waker());
             Poll::Pending
         })
         .await;
@@ -118,14 +123,13 @@ impl Sender {
         if state.is_deaf() {
             return Poll::Ready(Err(Gone));
         }
-        if state.octets >= PIPE_OCTETS {
-            state.writer = Some(context.waker().clone());
+        if state.held >= PIPE_OCTETS {
+            wait(state, |state| &mut state.writer, context.waker());
             return Poll::Pending;
         }
         let piece = piece.take().unwrap_or_default();
         if !piece.is_empty() {
-            state.octets += piece.len();
-            state.queue.push_back(piece);
+            state.put(piece);
             wake(state, |state| &mut state.reader);
         }
         Poll::Ready(Ok(()))
@@ -142,7 +146,7 @@ impl Sender {
         if octets.is_empty() || state.reader_gone {
             return;
         }
-        state.octets += octets.len();
+        state.held += octets.len();
         state.open.extend_from_slice(octets);
         wake(state, |state| &mut state.reader);
     }
@@ -154,10 +158,10 @@ impl Sender {
 
     /// More is wanted. If not, and `waker` is given, it is woken when that changes.
     pub(super) fn has_room(&self, waker: Option<&dyn Fn() -> Waker>) -> bool {
-        let mut state = self.0.lock();
-        let room = !state.reader_gone && state.octets < PIPE_OCTETS;
+        let state = self.0.lock();
+        let room = !state.reader_gone && state.held < PIPE_OCTETS;
         if let (false, Some(waker)) = (room, waker) {
-            state.writer = Some(waker());
+            wait(state, |state| &mut state.writer, &waker());
         }
         room
     }
@@ -202,7 +206,7 @@ impl Pieces {
         }
         match state.end {
             None => {
-                state.reader = Some(context.waker().clone());
+                wait(state, |state| &mut state.reader, context.waker());
                 Poll::Pending
             }
             Some(End::Whole) => Poll::Ready(None),
@@ -215,12 +219,10 @@ impl Pieces {
 
     /// A content that is here already.
     pub(super) fn whole(content: Bytes) -> Pieces {
-        let state = State {
-            octets: content.len(),
-            queue: VecDeque::from_iter((!content.is_empty()).then_some(content)),
-            end: Some(End::Whole),
-            ..State::default()
-        };
+        let mut state = State { end: Some(End::Whole), ..State::default() };
+        if !content.is_empty() {
+            state.put(content);
+        }
         Pieces(Arc::new(Pipe(Mutex::new(state))))
     }
 
@@ -255,11 +257,12 @@ impl Drop for Pieces {
 impl Watch {
     /// Nobody reads any more. If somebody does, `waker` is woken when that changes.
     pub(crate) fn is_gone(&self, waker: &Waker) -> bool {
-        let mut state = self.0.lock();
-        if !state.is_deaf() {
-            state.watcher = Some(waker.clone());
+        let state = self.0.lock();
+        let gone = state.is_deaf();
+        if !gone {
+            wait(state, |state| &mut state.watcher, waker);
         }
-        state.is_deaf()
+        gone
     }
 }
 
@@ -283,15 +286,39 @@ impl State {
         self.reader_gone || self.asked_to_end
     }
 
-    fn take(&mut self) -> Option<Bytes> {
-        let piece = match self.queue.pop_front() {
-            None if self.open.is_empty() => return None,
-            None => mem::take(&mut self.open).into(),
-            Some(piece) => piece,
-        };
-        self.octets -= piece.len();
-        Some(piece)
+    fn octets(&self) -> usize {
+        self.held - self.queue.len() * PIECE_COST
     }
+
+    fn put(&mut self, piece: Bytes) {
+        self.held += piece.len() + PIECE_COST;
+        self.queue.push_back(piece);
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        if let Some(piece) = self.queue.pop_front() {
+            self.held -= piece.len() + PIECE_COST;
+            return Some(piece);
+        }
+        self.held -= self.open.len();
+        (!self.open.is_empty()).then(|| mem::take(&mut self.open).into())
+    }
+}
+
+/// Leaves a waker. The one that was there before is dropped without the lock: it may be the last that keeps the other
+/// end of this very pipe.
+fn wait(
+    mut state: MutexGuard<'_, State>,
+    whom: impl FnOnce(&mut State) -> &mut Option<Waker>,
+    waker: &Waker,
+) {
+    let place = whom(&mut state);
+    let before = match place {
+        Some(same) if same.will_wake(waker) => None,
+        _ => place.replace(waker.clone()),
+    };
+    drop(state);
+    drop(before);
 }
 
 /// Wakes without the lock: whoever is woken may want it at once.
@@ -332,13 +359,13 @@ impl From<Gone> for io::Error {
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sender({} octets on their way)", self.0.lock().octets)
+        write!(f, "Sender({} octets on their way)", self.0.lock().octets())
     }
 }
 
 impl fmt::Debug for Pieces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pieces({} octets are here)", self.0.lock().octets)
+        write!(f, "Pieces({} octets are here)", self.0.lock().octets())
     }
 }
 
@@ -419,6 +446,44 @@ mod tests {
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         assert!(polled(sender.closed(), &waker).is_ready() && sender.is_closed() && watch.is_gone(&waker));
         assert_eq!(sender.blocking_send("x"), Err(Gone));
+    }
+
+    /// The sender may have been taken to a thread of its own.
+    #[test]
+    fn who_runs_the_sender_and_who_holds_it_both_hear_that_nobody_reads() {
+        let ((runs, runner), (holds, holder)) = (counter(), counter());
+        let (mut sender, pieces) = pipe();
+        assert!(!pieces.watch().is_gone(&runner) && polled(sender.closed(), &holder).is_pending());
+        drop(pieces);
+        assert_eq!((runs.0.load(Ordering::Relaxed), holds.0.load(Ordering::Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn many_short_pieces_count_for_the_memory_that_they_take() {
+        let (_, waker) = counter();
+        let (mut sender, mut pieces) = pipe();
+        let sent = (0..PIPE_OCTETS).take_while(|_| polled(sender.send("x"), &waker).is_ready()).count();
+        assert_eq!(sent, PIPE_OCTETS.div_ceil(PIECE_COST + 1));
+        assert_eq!(format!("{pieces:?}"), format!("Pieces({sent} octets are here)"));
+        assert_eq!(pieces.blocking_next().unwrap().unwrap(), "x");
+        assert!(polled(sender.send("x"), &waker).is_ready());
+        while pieces.0.lock().take().is_some() {}
+        assert_eq!(pieces.0.lock().held, 0);
+    }
+
+    /// What runs the other end may live only as long as its waker: it must not meet the lock that it is dropped under.
+    #[test]
+    fn a_waker_that_owns_the_other_end_is_dropped_without_the_lock() {
+        struct Owner(#[expect(dead_code, reason = "owned to be dropped")] Mutex<Pieces>);
+        impl Wake for Owner {
+            fn wake(self: Arc<Self>) {}
+        }
+        let (mut sender, pieces) = pipe();
+        let owner = Waker::from(Arc::new(Owner(Mutex::new(pieces))));
+        assert!(polled(sender.closed(), &owner).is_pending());
+        drop(owner);
+        assert!(polled(sender.closed(), Waker::noop()).is_pending(), "until the waker was dropped");
+        assert!(sender.is_closed());
     }
 
     #[test]

@@ -549,6 +549,15 @@ impl Response {
         }
     }
 
+    /// For tests of those who send it.
+    #[cfg(test)]
+    pub(crate) fn into_pieces(self) -> Pieces {
+        match self.body {
+            Body::Pipe(pieces) => pieces,
+            _ => panic!("a response of `Response::channel`"),
+        }
+    }
+
     /// Says whether its content is still wanted, if that is made bit by bit.
     pub(crate) fn watch(&self) -> Option<Watch> {
         match &self.body {

@@ -227,6 +227,11 @@ impl Op<'_> {
 }
 
 impl Message {
+    /// One stretch of memory.
+    pub fn of(head: Bytes) -> Message {
+        Message { head, body: Payload::Empty }
+    }
+
     /// Octets in it.
     pub fn len(&self) -> usize {
         self.head.len() + self.body.len()

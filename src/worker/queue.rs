@@ -5,13 +5,13 @@
 //! Neighbours: `event_loop::sending` performs what `Next` says; `connections` keeps one per connection that needs it.
 
 use super::service;
-use crate::http::{FileRange, Pieces, Rest, Stream};
+use crate::http::{COPIED_BODY_OCTETS_MAX, FileRange, Pieces, Rest, Stream};
 use crate::ring::{Message, Payload};
 use crate::sys::file::{MappedPiece, PIECE_OCTETS};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::mem;
 use std::task::{Context, Poll, Waker};
+use std::{iter, mem};
 
 /// The end of a file's part is copied instead of sent from the mapping, after a look at the file: had it been truncated
 /// while the rest was sent, the client must not get the whole length.
@@ -38,8 +38,8 @@ enum Item {
 struct Streamed {
     source: Source,
     chunked: bool,
-    /// A chunk has gone, without the CRLF that ends it.
-    begun: bool,
+    /// A chunk has gone, without the CRLF that ends it: that leaves with what comes next.
+    open: bool,
 }
 
 enum Source {
@@ -91,10 +91,10 @@ impl Queue {
             Rest::Bytes(octets) => Item::Bytes(octets),
             Rest::File(part) => Item::File(part),
             Rest::Stream { pieces, chunked } => {
-                Item::Stream(Streamed { source: Source::Iterator(pieces), chunked, begun: false })
+                Item::Stream(Streamed { source: Source::Iterator(pieces), chunked, open: false })
             }
             Rest::Pipe { pieces, chunked } => {
-                Item::Stream(Streamed { source: Source::Pipe(pieces, None), chunked, begun: false })
+                Item::Stream(Streamed { source: Source::Pipe(pieces, None), chunked, open: false })
             }
         });
     }
@@ -127,7 +127,7 @@ impl Queue {
         let head = self.take_bytes();
         match self.items.pop_front() {
             None if head.is_empty() => Next::Done,
-            None => Next::Send(Message { head, body: Payload::Empty }),
+            None => Next::Send(Message::of(head)),
             Some(Item::Bytes(mut octets)) => {
                 if octets.len() > PIECE {
                     self.items.push_front(Item::Bytes(octets.split_off(PIECE)));
@@ -186,28 +186,57 @@ impl Queue {
         panicked: &mut bool,
         waker: &dyn Fn() -> Waker,
     ) -> Next {
-        let piece = match streamed.source.next(panicked, waker) {
+        let message = match streamed.source.next(panicked, waker) {
             Piece::Broken(why) => return Next::Break(why),
-            Piece::Pending => {
-                self.items.push_front(Item::Stream(streamed));
-                return match head.is_empty() {
-                    true => Next::Pending,
-                    // the client need not wait for that
-                    false => Next::Send(Message { head, body: Payload::Empty }),
-                };
+            Piece::End => {
+                let head = streamed.last(head);
+                return if head.is_empty() { Next::Done } else { Next::Send(Message::of(head)) };
             }
-            Piece::Here(piece) => Some(piece),
-            Piece::End => None,
+            Piece::Here(piece) => streamed.message(head, piece),
+            // the client need not wait for what is here
+            Piece::Pending => Message::of(streamed.close_chunk(head)),
         };
-        let Streamed { chunked, begun, .. } = streamed;
-        let head = if chunked { chunk_head(head, begun, piece.as_ref()) } else { head };
-        match piece {
-            Some(piece) => {
-                self.items.push_front(Item::Stream(Streamed { begun: true, ..streamed }));
-                Next::Send(Message { head, body: Payload::Bytes(piece) })
-            }
-            None if head.is_empty() => Next::Done,
-            None => Next::Send(Message { head, body: Payload::Empty }),
+        self.items.push_front(Item::Stream(streamed));
+        if message.is_empty() { Next::Pending } else { Next::Send(message) }
+    }
+}
+
+/// Chunks are opened by a line with their length, and ended by a CRLF (RFC 9112 section 7.1). That of a short one leaves
+/// with it: there are clients that take no chunk before all of it is here.
+impl Streamed {
+    fn message(&mut self, head: Bytes, piece: Bytes) -> Message {
+        if !self.chunked {
+            return Message { head, body: Payload::Bytes(piece) };
+        }
+        let line = format!("{:x}\r\n", piece.len());
+        let end = if self.open { "\r\n" } else { "" };
+        self.open = piece.len() > COPIED_BODY_OCTETS_MAX;
+        if self.open {
+            let head = [&head[..], end.as_bytes(), line.as_bytes()].concat().into();
+            return Message { head, body: Payload::Bytes(piece) };
+        }
+        Message::of([&head[..], end.as_bytes(), line.as_bytes(), &piece, b"\r\n"].concat().into())
+    }
+
+    fn close_chunk(&mut self, head: Bytes) -> Bytes {
+        match mem::take(&mut self.open) {
+            true => [&head[..], b"\r\n"].concat().into(),
+            false => head,
+        }
+    }
+
+    fn last(&mut self, head: Bytes) -> Bytes {
+        let head = self.close_chunk(head);
+        if self.chunked { [&head[..], b"0\r\n\r\n"].concat().into() } else { head }
+    }
+}
+
+/// The program's own code, which must not take the loop with it.
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Source::Iterator(pieces) = self {
+            let pieces = mem::replace(pieces, Box::new(iter::empty()));
+            let _ = service::guard(|| "a stream that was dropped".to_owned(), || drop(pieces));
         }
     }
 }
@@ -248,20 +277,14 @@ fn next_made(pieces: &mut Stream, panicked: &mut bool) -> Piece {
     }
 }
 
-/// The end of the chunk before, and the line that opens this one, or the last one (RFC 9112 section 7.1).
-fn chunk_head(head: Bytes, begun: bool, piece: Option<&Bytes>) -> Bytes {
-    let end = if begun { "\r\n" } else { "" };
-    let line = match piece {
-        Some(piece) => format!("{end}{:x}\r\n", piece.len()),
-        None => format!("{end}0\r\n\r\n"),
-    };
-    if head.is_empty() { line.into() } else { [&head, line.as_bytes()].concat().into() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Response;
+    use crate::http::Sender;
+    use crate::http::sse::{Event, Events};
     use crate::sys::file::MappedFile;
+    use crate::worker::tasks::tests::Count;
     use std::io;
     use std::sync::Arc;
 
@@ -351,6 +374,106 @@ mod tests {
         let pieces = std::iter::from_fn(|| -> Option<io::Result<Bytes>> { panic!("on purpose") });
         queue.push_rest(Rest::Stream { pieces: Box::new(pieces), chunked: true });
         assert!(matches!(queue.next(0, &mut panicked, &asleep), Next::Break(_)) && panicked);
+    }
+
+    /// What a queue sends until it waits or ends: the messages, and what then.
+    fn sent(queue: &mut Queue, waker: &Waker) -> (Vec<Vec<u8>>, Next) {
+        let mut messages = vec![];
+        loop {
+            match queue.next(0, &mut false, &|| waker.clone()) {
+                Next::Send(message) => {
+                    messages.push([&message.head[..], &content(&message.body)].concat());
+                    let all = message.len();
+                    assert!(queue.sent(message, all));
+                }
+                other => return (messages, other),
+            }
+        }
+    }
+
+    fn channel(chunked: bool) -> (Sender, Queue) {
+        let (sender, response) = Response::channel();
+        let mut queue = Queue::default();
+        queue.push(Bytes::from("head"));
+        queue.push_rest(Rest::Pipe { pieces: response.into_pieces(), chunked });
+        (sender, queue)
+    }
+
+    #[test]
+    fn what_is_made_bit_by_bit_leaves_bit_by_bit_each_chunk_with_its_end() {
+        let (count, waker) = Count::waker();
+        for (chunked, wire) in
+            [(true, ["head", "1\r\na\r\n", "2\r\nbc\r\n", "0\r\n\r\n"]), (false, ["head", "a", "bc", ""])]
+        {
+            let (mut sender, mut queue) = channel(chunked);
+            for (piece, wire) in ["", "a", "bc"].into_iter().zip(wire) {
+                sender.blocking_send(piece).unwrap();
+                let (messages, next) = sent(&mut queue, &waker);
+                assert!(matches!(next, Next::Pending));
+                assert_eq!(messages, [wire.as_bytes()]);
+            }
+            let before = count.get();
+            sender.finish();
+            assert_eq!(count.get(), before + 1, "the end wakes the loop");
+            let (messages, next) = sent(&mut queue, &waker);
+            assert!(matches!(next, Next::Done));
+            assert_eq!(messages.concat(), wire[3].as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_long_chunk_does_not_wait_for_the_next_one() {
+        let (mut sender, mut queue) = channel(true);
+        let piece = vec![7; COPIED_BODY_OCTETS_MAX + 1];
+        sender.blocking_send(piece.clone()).unwrap();
+        let (messages, next) = sent(&mut queue, Waker::noop());
+        assert!(matches!(next, Next::Pending));
+        assert!(messages.concat() == [b"head1001\r\n", &piece[..], b"\r\n"].concat());
+        sender.blocking_send(piece.clone()).unwrap();
+        sender.blocking_send("x").unwrap();
+        sender.finish();
+        let (messages, next) = sent(&mut queue, Waker::noop());
+        assert!(matches!(next, Next::Done));
+        assert!(messages.concat() == [b"1001\r\n", &piece[..], b"\r\n1\r\nx\r\n0\r\n\r\n"].concat());
+    }
+
+    #[test]
+    fn what_its_sender_does_not_finish_is_cut_and_one_that_is_asked_to_end_is_whole() {
+        let (mut sender, mut queue) = channel(true);
+        sender.blocking_send("a").unwrap();
+        queue.ask_to_end();
+        drop(sender);
+        let (messages, next) = sent(&mut queue, Waker::noop());
+        assert!(matches!(next, Next::Break(_)) && messages == [b"head1\r\na\r\n"]);
+
+        let (mut events, response) = Events::channel();
+        events.blocking_send(Event::data("a")).unwrap();
+        let mut queue = Queue::default();
+        queue.push_rest(Rest::Pipe { pieces: response.into_pieces(), chunked: true });
+        queue.ask_to_end();
+        assert!(events.is_closed());
+        assert_eq!(drained(&mut queue, 3).unwrap(), b"9\r\ndata: a\n\n\r\n0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_stream_that_panics_when_it_is_dropped_takes_nobody_with_it() {
+        struct Bomb;
+        impl Iterator for Bomb {
+            type Item = io::Result<Bytes>;
+            fn next(&mut self) -> Option<io::Result<Bytes>> {
+                None
+            }
+        }
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+        let mut queue = Queue::default();
+        queue.push_rest(Rest::Stream { pieces: Box::new(Bomb), chunked: true });
+        assert_eq!(drained(&mut queue, 9).unwrap(), b"0\r\n\r\n");
+        queue.push_rest(Rest::Stream { pieces: Box::new(Bomb), chunked: true });
+        drop(queue);
     }
 
     #[test]

@@ -128,12 +128,18 @@ impl<H: Handler> Guarded<'_, H> {
         }
     }
 
-    fn produce(&mut self, response: &Response, producer: Producer) {
+    /// One that panics before anything has been sent is answered like any other panic.
+    fn produce(&mut self, response: Response, producer: Producer) -> Response {
         let Some(watch) = response.watch() else {
-            return tracing::error!("Reply::stream was given a response that Response::channel did not make");
+            tracing::error!("Reply::stream was given a response that Response::channel did not make");
+            return response;
         };
-        if let Progress::Over { panicked: true } = self.tasks.produce(producer, watch) {
-            *self.panicked = true;
+        match self.tasks.produce(producer, watch) {
+            Progress::Over { panicked: true } => {
+                *self.panicked = true;
+                Status::INTERNAL_SERVER_ERROR.into()
+            }
+            _ => response,
         }
     }
 }
@@ -153,10 +159,7 @@ impl<H: Handler> Service for Guarded<'_, H> {
                 *self.owed = Some(Owed::Promise(number));
                 Answer::Later
             }
-            Some(Kind::Stream(response, producer)) => {
-                self.produce(&response, producer);
-                Answer::Now(response)
-            }
+            Some(Kind::Stream(response, producer)) => Answer::Now(self.produce(response, producer)),
             Some(Kind::Failed(error)) => Answer::Now(http::failed(&*error, Some(&request_line(request)))),
             None => Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR)),
         }

@@ -86,22 +86,26 @@ impl Tasks {
         let Some(work) = place.work.as_mut().filter(|_| place.generation == generation) else {
             return Progress::Waiting;
         };
-        place.alarm.rung.store(false, Ordering::Release);
+        // a swap and not a store: what was done before a ring that this takes back must be seen by the poll
+        place.alarm.rung.swap(false, Ordering::AcqRel);
         let progress = work.poll(&place.waker);
-        if !matches!(progress, Progress::Waiting) {
-            self.cancel(id);
+        if matches!(progress, Progress::Waiting) {
+            return progress;
         }
-        progress
+        match self.cancel(id) {
+            true => Progress::Over { panicked: true },
+            false => progress,
+        }
     }
 
-    /// Drops a task.
-    pub fn cancel(&mut self, id: TaskId) {
+    /// Drops a task; says whether that panicked. One that is over by now is let be.
+    pub fn cancel(&mut self, id: TaskId) -> bool {
         let (number, generation) = (id as u32, (id >> 32) as u32);
-        let place = &mut self.places[number as usize];
+        let Some(place) = self.places.get_mut(number as usize) else { return false };
         if place.generation != generation {
-            return;
+            return false;
         }
-        let work = place.work.take();
+        let Some(work) = place.work.take() else { return false };
         // a waker that was never given away, or has come back, serves the next task
         if Arc::strong_count(&place.alarm) > 2 {
             let mailbox = Arc::clone(&self.mailbox);
@@ -109,7 +113,7 @@ impl Tasks {
         }
         self.free.push(number);
         // the program's own code: it may panic, and begin and end other tasks' wishes
-        let _ = service::guard(|| "a future that was dropped".to_owned(), || drop(work));
+        service::guard(|| "a future that was dropped".to_owned(), || drop(work)).is_none()
     }
 }
 
@@ -158,4 +162,216 @@ impl Wake for Alarm {
 
 fn name(place: u32, generation: u32) -> TaskId {
     u64::from(generation) << 32 | u64::from(place)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::future::{self, poll_fn};
+    use std::rc::Rc;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    pub struct Count(AtomicUsize);
+
+    impl Count {
+        pub fn waker() -> (Arc<Count>, Waker) {
+            let count = Arc::new(Count::default());
+            (Arc::clone(&count), Waker::from(count))
+        }
+
+        pub fn get(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that it was dropped, and panics if it is to.
+    struct Guard {
+        dropped: Rc<Cell<bool>>,
+        panics: bool,
+    }
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.dropped.set(true);
+            assert!(!self.panics, "on purpose");
+        }
+    }
+
+    fn tasks() -> Tasks {
+        Tasks::new(Mailbox::open().unwrap())
+    }
+
+    fn named(tasks: &Tasks) -> Vec<TaskId> {
+        let mail = tasks.mailbox.take().into_iter();
+        mail.map(|one| if let Mail::Task(id) = one { id } else { panic!("only tasks") }).collect()
+    }
+
+    /// A future that leaves its waker here, and is ready when it finds that taken.
+    fn waiting(left: &Rc<Cell<Option<Waker>>>) -> LaterResponse {
+        let (left, mut begun) = (Rc::clone(left), false);
+        Box::pin(poll_fn(move |context| match std::mem::replace(&mut begun, true) && left.take().is_none() {
+            true => Poll::Ready(Response::text("done")),
+            false => {
+                left.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        }))
+    }
+
+    fn is_answered(progress: &Progress) -> bool {
+        matches!(progress, Progress::Answered(_))
+    }
+
+    #[test]
+    fn one_that_is_ready_at_once_leaves_nothing_behind() {
+        let mut tasks = tasks();
+        for _ in 0..3 {
+            let (id, progress) = tasks.begin(Box::pin(future::ready(Response::text("now"))));
+            assert!(is_answered(&progress));
+            assert!(!tasks.cancel(id) && matches!(tasks.go_on(id), Progress::Waiting), "it is over");
+        }
+        assert_eq!((tasks.places.len(), tasks.free.len()), (1, 1));
+    }
+
+    #[test]
+    fn one_that_waits_goes_on_when_it_is_woken_and_is_named_once() {
+        let (mut tasks, left) = (tasks(), Rc::default());
+        let (id, progress) = tasks.begin(waiting(&left));
+        assert!(matches!(progress, Progress::Waiting) && named(&tasks).is_empty());
+        let waker = left.take().unwrap();
+        waker.wake_by_ref();
+        waker.wake_by_ref();
+        assert_eq!(named(&tasks), [id]);
+        assert!(is_answered(&tasks.go_on(id)));
+    }
+
+    #[test]
+    fn one_that_wakes_itself_is_named_again_every_time() {
+        let (mut tasks, mut left) = (tasks(), 3);
+        let (id, progress) = tasks.begin(Box::pin(poll_fn(move |context| {
+            context.waker().wake_by_ref();
+            left -= 1;
+            if left == 0 { Poll::Ready(Response::text("done")) } else { Poll::Pending }
+        })));
+        assert!(matches!(progress, Progress::Waiting));
+        assert_eq!(named(&tasks), [id]);
+        assert!(matches!(tasks.go_on(id), Progress::Waiting));
+        assert_eq!(named(&tasks), [id]);
+        assert!(is_answered(&tasks.go_on(id)));
+    }
+
+    #[test]
+    fn a_waker_that_outlives_its_task_wakes_nobody_else() {
+        let (mut tasks, left, next) = (tasks(), Rc::default(), Rc::default());
+        let (first, _) = tasks.begin(waiting(&left));
+        let late = left.take().unwrap();
+        assert!(!tasks.cancel(first) && !tasks.cancel(first), "the second time there is nothing to drop");
+        let (second, _) = tasks.begin(waiting(&next));
+        assert!(first != second && tasks.places.len() == 1);
+        late.wake();
+        next.set(None);
+        for id in named(&tasks) {
+            assert!(matches!(tasks.go_on(id), Progress::Waiting), "it is not the one that was woken");
+        }
+        assert!(is_answered(&tasks.go_on(second)));
+    }
+
+    #[test]
+    fn two_tasks_never_share_a_place() {
+        let mut tasks = tasks();
+        let pending = || -> LaterResponse { Box::pin(future::pending()) };
+        let (first, _) = tasks.begin(pending());
+        tasks.cancel(first);
+        tasks.cancel(first);
+        let (second, _) = tasks.begin(pending());
+        let (third, _) = tasks.begin(pending());
+        assert_ne!(second as u32, third as u32);
+    }
+
+    #[test]
+    fn panics_are_told_in_the_poll_and_in_the_drop() {
+        let mut tasks = tasks();
+        let (_, progress) = tasks.begin(Box::pin(async { panic!("on purpose") }));
+        assert!(matches!(progress, Progress::Over { panicked: true }));
+        for panics in [false, true] {
+            let dropped = Rc::new(Cell::new(false));
+            let guard = Guard { dropped: Rc::clone(&dropped), panics };
+            let (id, _) = tasks.begin(Box::pin(async move {
+                let _guard = guard;
+                future::pending().await
+            }));
+            assert!(!dropped.get());
+            assert_eq!(tasks.cancel(id), panics);
+            assert!(dropped.get());
+        }
+        assert_eq!(tasks.free.len(), tasks.places.len());
+    }
+
+    #[test]
+    fn content_is_made_for_as_long_as_somebody_reads_it() {
+        let (mut tasks, dropped) = (tasks(), Rc::new(Cell::new(false)));
+        let (mut sender, response) = Response::channel();
+        let guard = Guard { dropped: Rc::clone(&dropped), panics: false };
+        let watch = response.watch().unwrap();
+        let progress = tasks.produce(
+            Box::pin(async move {
+                let _guard = guard;
+                while sender.send(vec![0; 40_000]).await.is_ok() {}
+            }),
+            watch,
+        );
+        assert!(matches!(progress, Progress::Waiting) && !dropped.get());
+        drop(response);
+        let [id] = named(&tasks)[..] else { panic!("it is woken") };
+        assert!(matches!(tasks.go_on(id), Progress::Over { panicked: false }) && dropped.get());
+    }
+
+    /// What a thread has done before it wakes is seen by the poll that takes its ring back, whatever instant it is.
+    #[test]
+    fn no_wake_up_from_another_thread_is_lost() {
+        const STEPS: usize = 20_000;
+        let mut tasks = tasks();
+        let done = Arc::new(AtomicUsize::new(0));
+        let (given, taken) = std::sync::mpsc::channel::<Waker>();
+        let worker = thread::spawn({
+            let done = Arc::clone(&done);
+            move || {
+                let waker = taken.recv().unwrap();
+                for step in 1..=STEPS {
+                    done.store(step, Ordering::Relaxed);
+                    waker.wake_by_ref();
+                }
+            }
+        });
+        let mut given = Some(given);
+        let (id, progress) = tasks.begin(Box::pin(poll_fn(move |context| {
+            if let Some(given) = given.take() {
+                given.send(context.waker().clone()).unwrap();
+            }
+            match done.load(Ordering::Relaxed) {
+                STEPS => Poll::Ready(Response::text("all")),
+                _ => Poll::Pending,
+            }
+        })));
+        let mut over = is_answered(&progress);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !over {
+            assert!(std::time::Instant::now() < deadline, "a wake-up was lost");
+            for named in named(&tasks) {
+                assert_eq!(named, id);
+                over |= is_answered(&tasks.go_on(named));
+            }
+        }
+        worker.join().unwrap();
+    }
 }

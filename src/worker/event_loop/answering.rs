@@ -14,11 +14,12 @@ impl<H: Handler> EventLoop<H> {
             Progress::Resume { rest } => (Next::Resume, rest),
             Progress::Close { rest, linger } => (Next::Close { linger }, rest),
         };
-        match owed {
-            Some(owed) => self.owe(slot, owed),
+        if let Some(owed) = owed {
+            self.owe(slot, owed);
+        }
+        if matches!(next, Next::Close { .. }) && !self.owed.is_empty() {
             // an error in the content that a handler waits for has been answered for it
-            None if matches!(next, Next::Close { .. }) && !self.owed.is_empty() => self.forget_owed(slot),
-            None => {}
+            self.forget_owed(slot);
         }
         let wrote = self.emit(slot, start, rest);
         self.mourn();
@@ -65,7 +66,7 @@ impl<H: Handler> EventLoop<H> {
         if let Some(rest) = rest {
             queue.push_rest(rest);
         }
-        if self.drain.is_some() {
+        if self.drain.is_some() || connection.releasing {
             queue.ask_to_end();
         }
         true
@@ -127,12 +128,19 @@ impl<H: Handler> EventLoop<H> {
         let connection = self.connections.at(slot);
         connection.state = State::Handling;
         match connection.exchange.flow(Some(&|| self.mailbox.connection_waker(token))) {
-            Flow::Wanted if connection.peer_ended => return self.release(slot, Leave::Close),
+            Flow::Wanted if connection.peer_ended => return self.give_up(slot),
             Flow::Wanted => self.timers.ensure(slot, Class::Content, now),
             Flow::Full | Flow::None if connection.peer_ended => self.timers.ensure(slot, Class::Send, now),
             Flow::Full | Flow::None => self.timers.stop(slot),
         }
         self.pause_receive(slot);
+    }
+
+    /// The content that a handler waits for will never be whole. What was answered before leaves first.
+    pub(super) fn give_up(&mut self, slot: u32) {
+        self.forget_owed(slot);
+        self.connections.at(slot).exchange.release();
+        self.flush_then(slot, Next::Close { linger: false });
     }
 
     /// What a connection waited for has come: a piece of its answer, or room for more of its request.
@@ -182,8 +190,8 @@ impl<H: Handler> EventLoop<H> {
             Next::Resume => self.resume(slot),
             Next::Close { linger: true } if !connection.peer_ended && !too_late => self.linger(slot),
             Next::Close { .. } => self.release(slot, Leave::Close),
-            // requests that arrived while the output was stuck
-            Next::Receive { .. } if connection.exchange.unread() > 0 => self.resume(slot),
+            // what arrived while the output was stuck: requests, or content that a handler waits for
+            Next::Receive { .. } | Next::Wait if connection.exchange.unread() > 0 => self.resume(slot),
             next @ (Next::Receive { .. } | Next::Wait) => self.settle(slot, next, false),
         }
     }
@@ -236,7 +244,8 @@ impl<H: Handler> EventLoop<H> {
         match self.owed.remove(&slot) {
             Some(Owed::Task(id)) => {
                 self.awaited.remove(&id);
-                self.tasks.cancel(id);
+                self.panicked |= self.tasks.cancel(id);
+                self.mourn();
             }
             Some(Owed::Promise(number)) => drop(self.promises.remove(&number)),
             None => {}
@@ -302,8 +311,8 @@ impl<H: Handler> EventLoop<H> {
     }
 
     pub(super) fn complete_one(&mut self, token: Token, response: Response) {
-        self.owed.remove(&token.slot);
         let Some(connection) = self.connections.get(token) else { return };
+        self.owed.remove(&token.slot);
         if !connection.exchange.is_waiting() {
             return;
         }

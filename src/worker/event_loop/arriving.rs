@@ -202,8 +202,7 @@ impl<H: Handler> EventLoop<H> {
             }
             State::Reading => self.flush_then(slot, Next::Close { linger: false }),
             State::Lingering => self.release(slot, Leave::Close),
-            // the content that the handler waits for will never be whole
-            State::Handling if connection.exchange.is_amid_content() => self.release(slot, Leave::Close),
+            State::Handling if connection.exchange.is_amid_content() => self.give_up(slot),
             // it may still be reading; but it may as well have left, and then nobody would ever say so
             State::Handling | State::Streaming => {
                 self.timers.ensure(slot, Class::Send, self.clock.now());

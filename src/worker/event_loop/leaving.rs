@@ -96,7 +96,11 @@ impl<H: Handler> EventLoop<H> {
             matches!(state, Reading | Handling | Flushing | Sending | Streaming)
         };
         for slot in self.connections.slots_in(serving) {
-            self.connections.at(slot).releasing = true;
+            let connection = self.connections.at(slot);
+            connection.releasing = true;
+            if let Some(queue) = &connection.queue {
+                queue.ask_to_end();
+            }
             self.following.push(self.connections.token(slot));
         }
     }

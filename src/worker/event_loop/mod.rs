@@ -250,7 +250,7 @@ impl<H: Handler> EventLoop<H> {
     }
 
     fn timeout(&self) -> Duration {
-        if !self.following.is_empty() || self.mailbox.is_full() {
+        if !self.following.is_empty() || self.mailbox.is_full() || self.local.has_orders() {
             return Duration::ZERO;
         }
         let deadlines = [

@@ -38,7 +38,8 @@ fn with_continue_it_answers_500_and_stays() {
     assert!(server.events("suicide").is_empty() && server.events("fork").len() == 1);
     server.signal("TERM");
     assert_eq!(server.wait_exit().code(), Some(0));
-    assert_eq!(server.events("exit")[0]["status"], "code 0");
+    let exit = server.wait_for("its exit", |line| line["event"] == "exit");
+    assert_eq!(exit["status"], "code 0");
 }
 
 #[test]

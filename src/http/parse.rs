@@ -370,18 +370,22 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// RFC 9112 section 2.2: empty lines before the request line are ignored; they do not count here.
 fn line_is_too_long(input: &[u8]) -> bool {
-    let start = input.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(input.len());
-    let line = &input[start..];
+    let line = behind_empty_lines(input);
     line.len() >= REQUEST_LINE_OCTETS_MAX && memchr::memchr(b'\n', &line[..REQUEST_LINE_OCTETS_MAX]).is_none()
 }
 
 /// Whether a request that cannot be read is a HEAD, whose answer has no content (RFC 9110 section 9.3.2). Behind anything
 /// but empty lines it is not looked for: what is wrong with those may be known before it is here.
-fn is_head(mut input: &[u8]) -> bool {
+fn is_head(input: &[u8]) -> bool {
+    behind_empty_lines(input).starts_with(b"HEAD ")
+}
+
+/// What begins with a bare CR here is no empty line, and faulty whatever follows.
+fn behind_empty_lines(mut input: &[u8]) -> &[u8] {
     while let Some(rest) = input.strip_prefix(b"\r\n") {
         input = rest;
     }
-    input.starts_with(b"HEAD ")
+    input
 }
 
 /// Something that is not HTTP at all, such as a TLS handshake, need not wait for its first line to end.
@@ -543,6 +547,8 @@ mod tests {
         assert!(outcome((line(REQUEST_LINE_OCTETS_MAX) + rest).as_bytes()).starts_with("GET"));
         assert_eq!(outcome((line(REQUEST_LINE_OCTETS_MAX + 1) + rest).as_bytes()), "414");
         assert_eq!(outcome(&line(REQUEST_LINE_OCTETS_MAX + 2).as_bytes()[..REQUEST_LINE_OCTETS_MAX]), "414");
+        let behind_a_faulty_line = "\r\n\r\r\n".to_owned() + &line(REQUEST_LINE_OCTETS_MAX + 2);
+        assert_eq!(outcome(behind_a_faulty_line.as_bytes()), "400", "whatever follows, and whenever");
         assert_eq!(
             outcome(&line(REQUEST_LINE_OCTETS_MAX).as_bytes()[..REQUEST_LINE_OCTETS_MAX - 1]),
             "incomplete"

@@ -8,9 +8,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 use uringd::http::{
-    Admission, Answer, Conditions, Date, Exchange, Progress, Request, Response, Rest, Service,
+    Admission, Answer, Conditions, Date, Exchange, Pieces, Progress, Request, Response, Rest, Service,
 };
 
 const CUTS_MAX: usize = 4;
@@ -18,13 +19,19 @@ const CUTS_MAX: usize = 4;
 /// Small enough to be exceeded by content that is really sent.
 const MAX_BODY: u64 = 1000;
 
-/// Answers with the path, and with the content and its length; takes no content at `/unwanted`.
-struct Echo;
+/// Answers with the path, and with the content and its length; takes no content at `/unwanted`, and takes it in pieces at
+/// `/pieces`.
+#[derive(Default)]
+struct Echo {
+    /// What has been taken of a content that is not whole yet.
+    taking: Option<(Pieces, Vec<u8>)>,
+}
 
 impl Service for Echo {
     fn admit(&mut self, head: &Request<'_>) -> Admission {
         match head.path() {
             "/unwanted" => Admission::Answer(Response::not_allowed("GET")),
+            "/pieces" | "/pieces-unwanted" => Admission::Pieces,
             _ => Admission::Collect,
         }
     }
@@ -34,12 +41,35 @@ impl Service for Echo {
         assert!(content.len() as u64 <= MAX_BODY);
         match request.path() {
             "/later" => Answer::Later,
-            path => {
-                let shown = format!("{path} {}\n", content.len());
-                Answer::Now(Response::bytes([shown.as_bytes(), content].concat()))
+            "/pieces" => {
+                assert!(self.taking.is_none(), "one at a time");
+                self.taking = Some((request.pieces(), Vec::new()));
+                Answer::Later
             }
+            path => Answer::Now(show(path, content)),
         }
     }
+}
+
+impl Echo {
+    /// The reply that was promised, if it can be given by now.
+    fn reply(&mut self) -> Option<Response> {
+        let Some((pieces, content)) = &mut self.taking else { return Some(Response::text("late")) };
+        loop {
+            match pieces.poll_next(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => return None,
+                Poll::Ready(Some(piece)) => {
+                    content.extend_from_slice(&piece.expect("it waits, so all is well"))
+                }
+                Poll::Ready(None) => break,
+            }
+        }
+        self.taking.take().map(|(_, content)| show("/pieces", &content))
+    }
+}
+
+fn show(path: &str, content: &[u8]) -> Response {
+    Response::bytes([format!("{path} {}\n", content.len()).as_bytes(), content].concat())
 }
 
 /// What a client saw: all octets, and how the connection was closed by the server, if it was.
@@ -67,19 +97,24 @@ fn cut<'a>(stream: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
 fn play(pieces: &[&[u8]]) -> Seen {
     let (date, _) = Date::render(SystemTime::UNIX_EPOCH, true);
     let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
-    let (mut exchange, mut out, mut closed) = (Exchange::default(), Vec::new(), None);
+    let (mut exchange, mut echo, mut out) = (Exchange::default(), Echo::default(), Vec::new());
+    let mut closed = None;
     for piece in pieces {
         if closed.is_some() {
             ignores(&mut exchange, piece, &on);
             continue;
         }
-        let progress = exchange.feed(piece, &mut Echo, &on, &mut out);
-        closed = play_on(&mut exchange, progress, &on, &mut out);
+        let progress = exchange.feed(piece, &mut echo, &on, &mut out);
+        closed = play_on(&mut exchange, &mut echo, progress, &on, &mut out);
     }
     if closed.is_none() {
         let progress = exchange.time_out(&on, &mut out);
-        closed = play_on(&mut exchange, progress, &on, &mut out);
+        closed = play_on(&mut exchange, &mut echo, progress, &on, &mut out);
         assert!(closed.is_some() && exchange.is_ended());
+    }
+    if let Some((mut pieces, _)) = echo.taking {
+        let ends_badly = std::iter::from_fn(|| pieces.blocking_next()).any(|piece| piece.is_err());
+        assert!(ends_badly, "nobody takes a part for the whole");
     }
     (out, closed)
 }
@@ -87,6 +122,7 @@ fn play(pieces: &[&[u8]]) -> Seen {
 /// Does what the worker does until there is something to receive (`None`) or the connection is closed.
 fn play_on(
     exchange: &mut Exchange,
+    echo: &mut Echo,
     mut progress: Progress,
     on: &Conditions<'_>,
     out: &mut Vec<u8>,
@@ -94,10 +130,13 @@ fn play_on(
     loop {
         progress = match progress {
             Progress::Receive { .. } => return None,
-            Progress::Wait => exchange.complete(Response::text("late"), on, out),
+            Progress::Wait => match echo.reply() {
+                None => return None,
+                Some(reply) => exchange.complete(reply, on, out),
+            },
             Progress::Resume { rest } => {
                 out.extend_from_slice(&octets(rest));
-                exchange.resume(&mut Echo, on, out)
+                exchange.resume(echo, on, out)
             }
             Progress::Close { rest, linger } => {
                 out.extend_from_slice(&octets(rest));
@@ -117,6 +156,6 @@ fn octets(rest: Option<Rest>) -> Vec<u8> {
 
 fn ignores(exchange: &mut Exchange, piece: &[u8], on: &Conditions<'_>) {
     let mut out = Vec::new();
-    let progress = exchange.feed(piece, &mut Echo, on, &mut out);
+    let progress = exchange.feed(piece, &mut Echo::default(), on, &mut out);
     assert!(matches!(progress, Progress::Receive { .. }) && out.is_empty() && exchange.unread() == 0);
 }

@@ -660,28 +660,82 @@ fn holds_a_head(input: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Pieces;
     use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake};
     use std::time::SystemTime;
 
     const MAX_BODY: u64 = 100_000;
 
     /// Answers with the path and the content; `/later` comes later, `/big/N` has N octets, `/unwanted` takes no content.
-    struct Echo;
+    /// `/pieces` takes it piece by piece, `/some/N` no more than N octets of it, `/none` answers without.
+    #[derive(Default)]
+    struct Echo {
+        taking: Option<Taking>,
+    }
+
+    /// A content that is being taken.
+    struct Taking {
+        pieces: Pieces,
+        path: String,
+        content: Vec<u8>,
+        enough: usize,
+    }
 
     impl Service for Echo {
         fn admit(&mut self, head: &Request<'_>) -> Admission {
             match head.path() {
                 "/unwanted" => Admission::Answer(Response::not_allowed("GET")),
+                "/pieces" | "/none" => Admission::Pieces,
+                path if path.starts_with("/some/") => Admission::Pieces,
                 _ => Admission::Collect,
             }
         }
 
         fn call(&mut self, request: &Request<'_>) -> Answer {
+            let path = request.path();
+            let some = path.strip_prefix("/some/").map(|n| n.parse().unwrap());
+            if path == "/pieces" || some.is_some() {
+                let (enough, content) = (some.unwrap_or(usize::MAX), vec![]);
+                let pieces = request.pieces();
+                assert_eq!(request.pieces().blocking_next().transpose().unwrap(), None, "taken once");
+                self.taking = Some(Taking { pieces, path: path.to_owned(), content, enough });
+                return Answer::Later;
+            }
             match request.path() {
                 "/later" => Answer::Later,
                 path if request.body().is_empty() => Answer::Now(echo(path)),
                 path => Answer::Now(Response::bytes([path.as_bytes(), request.body()].concat())),
             }
+        }
+    }
+
+    impl Echo {
+        /// The reply that was promised, if it can be given by now.
+        fn reply(&mut self) -> Option<Response> {
+            let Some(taking) = &mut self.taking else { return Some(Response::text("late")) };
+            if taking.take().expect("who waits has not heard of an error") {
+                let Taking { path, content, .. } = self.taking.take().unwrap();
+                return Some(Response::bytes([path.as_bytes(), &content].concat()));
+            }
+            None
+        }
+    }
+
+    impl Taking {
+        /// Takes what is here; says whether that is enough.
+        fn take(&mut self) -> io::Result<bool> {
+            while self.content.len() < self.enough {
+                match self.pieces.poll_next(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Pending => return Ok(false),
+                    Poll::Ready(None) => return Ok(true),
+                    Poll::Ready(Some(piece)) => self.content.extend_from_slice(&piece?),
+                }
+            }
+            self.content.truncate(self.enough);
+            Ok(true)
         }
     }
 
@@ -695,6 +749,7 @@ mod tests {
     /// A connection played without I/O: sends at once, completes what was promised at once.
     struct Played {
         exchange: Exchange,
+        echo: Echo,
         date: Date,
         draining: bool,
         sent: Vec<u8>,
@@ -705,6 +760,7 @@ mod tests {
         fn new() -> Played {
             Played {
                 exchange: Exchange::default(),
+                echo: Echo::default(),
                 date: Date::render(SystemTime::UNIX_EPOCH, true).0,
                 draining: false,
                 sent: vec![],
@@ -714,14 +770,17 @@ mod tests {
 
         fn feed(&mut self, input: &[u8]) {
             let on = Conditions { date: &self.date, draining: self.draining, peer: None, max_body: MAX_BODY };
-            let mut progress = self.exchange.feed(input, &mut Echo, &on, &mut self.sent);
+            let mut progress = self.exchange.feed(input, &mut self.echo, &on, &mut self.sent);
             loop {
                 progress = match progress {
                     Progress::Receive { .. } => return,
-                    Progress::Wait => self.exchange.complete(Response::text("late"), &on, &mut self.sent),
+                    Progress::Wait => match self.echo.reply() {
+                        None => return,
+                        Some(reply) => self.exchange.complete(reply, &on, &mut self.sent),
+                    },
                     Progress::Resume { rest } => {
                         self.sent.extend_from_slice(&octets(rest));
-                        self.exchange.resume(&mut Echo, &on, &mut self.sent)
+                        self.exchange.resume(&mut self.echo, &on, &mut self.sent)
                     }
                     Progress::Close { rest, linger } => {
                         self.sent.extend_from_slice(&octets(rest));
@@ -787,13 +846,13 @@ mod tests {
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
         let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
         for request in ["/later", "/2"].map(get) {
-            let progress = exchange.feed(request.as_bytes(), &mut Echo, &on, &mut out);
+            let progress = exchange.feed(request.as_bytes(), &mut Echo::default(), &on, &mut out);
             assert!(matches!(progress, Progress::Wait), "{progress:?}");
         }
         assert!(out.is_empty() && exchange.is_waiting());
         let progress = exchange.complete(Response::text("late"), &on, &mut out);
         assert!(matches!(progress, Progress::Resume { rest: None }));
-        let progress = exchange.resume(&mut Echo, &on, &mut out);
+        let progress = exchange.resume(&mut Echo::default(), &on, &mut out);
         assert!(matches!(progress, Progress::Receive { part: Part::Nothing }));
         assert_eq!(out.windows(3).filter(|w| w == b"200").count(), 2);
     }
@@ -804,11 +863,11 @@ mod tests {
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
         let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
         let input = get("/big/4000").repeat(80);
-        let progress = exchange.feed(input.as_bytes(), &mut Echo, &on, &mut out);
+        let progress = exchange.feed(input.as_bytes(), &mut Echo::default(), &on, &mut out);
         assert!(matches!(progress, Progress::Resume { rest: None }));
         assert!(out.len() < OUTPUT_OCTETS_MAX + 5_000, "{}", out.len());
         assert!(exchange.unread() > 0);
-        let progress = exchange.feed(get("/big/20000").as_bytes(), &mut Echo, &on, &mut vec![]);
+        let progress = exchange.feed(get("/big/20000").as_bytes(), &mut Echo::default(), &on, &mut vec![]);
         assert!(matches!(progress, Progress::Resume { rest: None }), "still the first eighty");
     }
 
@@ -878,7 +937,7 @@ mod tests {
         let (mut first, date, mut out) =
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
         let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
-        let _ = first.feed(get("/later").as_bytes(), &mut Echo, &on, &mut out);
+        let _ = first.feed(get("/later").as_bytes(), &mut Echo::default(), &on, &mut out);
         let rest = ["/2", "/3"].map(get).concat();
         let (early, late) = rest.as_bytes().split_at(rest.len() - 7);
         first.keep(early);
@@ -968,6 +1027,240 @@ mod tests {
         }
     }
 
+    /// Whole, in two, and octet by octet.
+    fn cuts(input: &[u8]) -> [Vec<&[u8]>; 3] {
+        let (first, second) = input.split_at(input.len() / 2);
+        [vec![input], vec![first, second], input.chunks(1).collect()]
+    }
+
+    fn played(pieces: Vec<&[u8]>) -> Played {
+        let mut played = Played::new();
+        for piece in pieces {
+            if played.closed.is_none() {
+                played.feed(piece);
+            }
+        }
+        played
+    }
+
+    #[test]
+    fn content_that_is_passed_on_is_answered_when_its_end_is_taken() {
+        let parts = ["ab".to_owned(), "c".repeat(5000)];
+        let (all, length) = (parts.concat(), "Content-Length: 5002".to_owned());
+        let chunked = || "Transfer-Encoding: chunked".to_owned();
+        for (fields, content, taken) in [
+            ("Content-Length: 0".to_owned(), String::new(), ""),
+            (length.clone(), all.clone(), &all),
+            (chunked(), chunks(&parts), &all),
+            (chunked(), chunks(&[]), ""),
+            (length + "\r\nExpect: 100-continue", all.clone(), &all),
+            (chunked() + "\r\nExpect: 100-continue", chunks(&parts), &all),
+        ] {
+            let input = post("/pieces", &fields, &content) + &get("/next");
+            let told_to_go_on = usize::from(fields.contains("Expect"));
+            for pieces in cuts(input.as_bytes()) {
+                let played = played(pieces);
+                let bodies: Vec<_> = played.answers().into_iter().map(|(_, body)| body).collect();
+                assert_eq!(bodies, [format!("/pieces{taken}"), "/next".to_owned()]);
+                assert_eq!(played.closed, None);
+                let text = String::from_utf8_lossy(&played.sent).into_owned();
+                assert_eq!(text.matches("100 Continue").count(), told_to_go_on);
+                assert!(told_to_go_on == 0 || text.starts_with("HTTP/1.1 100 "), "before the content");
+            }
+        }
+    }
+
+    #[test]
+    fn content_that_is_passed_on_may_be_of_any_length_and_version_and_method() {
+        let long = "x".repeat(3 * MAX_BODY as usize);
+        let mut long_one = Played::new();
+        for piece in
+            post("/pieces", &format!("Content-Length: {}", long.len()), &long).as_bytes().chunks(9999)
+        {
+            long_one.feed(piece);
+        }
+        assert_eq!(long_one.answers()[0].1.len(), long.len() + "/pieces".len());
+        for (head, closed) in [
+            ("POST /pieces HTTP/1.0\r\nContent-Length: 3\r\n", Some(false)),
+            ("POST /pieces HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 3\r\n", None),
+            ("POST /pieces HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n", Some(false)),
+        ] {
+            for pieces in cuts(format!("{head}\r\nabc").as_bytes()) {
+                let played = played(pieces);
+                assert_eq!(played.answers(), [(200, "/piecesabc".to_owned())]);
+                assert_eq!(played.closed, closed, "{head:?}");
+            }
+        }
+        let head = "HEAD /pieces HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+        for pieces in cuts((head.to_owned() + &get("/next")).as_bytes()) {
+            let text = String::from_utf8(played(pieces).sent).unwrap();
+            assert!(text.contains("Content-Length: 10\r\n") && !text.contains("/pieces"), "{text}");
+            assert!(text.ends_with("/next"), "{text}");
+        }
+    }
+
+    /// Up to 64 KiB of what is not taken is read for the sake of the connection, and it does not matter when it comes.
+    #[test]
+    fn content_that_is_answered_before_its_end_is_skipped_or_ends_the_connection() {
+        let rest = DISCARDED_OCTETS_MAX as usize;
+        let length = |octets: usize| format!("Content-Length: {octets}");
+        let chunked = || "Transfer-Encoding: chunked".to_owned();
+        let asks = "\r\nExpect: 100-continue";
+        let next = Some("/next");
+        // what leaves the connection is seen by what follows; None where the answer says close
+        let table = [
+            ("/none", length(3), "abc".to_owned(), next),
+            ("/none", length(rest), "x".repeat(rest), next),
+            ("/none", length(rest + 1), String::new(), None),
+            ("/none", length(3) + asks, String::new(), None),
+            ("/none", chunked(), chunks(&["x".repeat(rest)]), next),
+            ("/some/0", length(3), "abc".to_owned(), next),
+            ("/some/2", length(3), "abc".to_owned(), next),
+            ("/some/2", length(3) + asks, "abc".to_owned(), next),
+            ("/some/2", chunked(), chunks(&["abc".to_owned(), "de".to_owned()]), next),
+        ];
+        for (path, fields, content, follows) in table {
+            let input = post(path, &fields, &content) + follows.map(get).as_deref().unwrap_or("");
+            for pieces in cuts(input.as_bytes()) {
+                let played = played(pieces);
+                let taken = path.strip_prefix("/some/").map_or(0, |n| n.parse().unwrap());
+                let first = format!("{path}{}", &"abc"[..taken]);
+                let bodies: Vec<_> = played.answers().into_iter().map(|(_, body)| body).collect();
+                let expected: Vec<_> = [Some(first.as_str()), follows].into_iter().flatten().collect();
+                assert_eq!(bodies, expected, "{path} {fields}");
+                assert_eq!(
+                    played.closed,
+                    if follows.is_some() { None } else { Some(true) },
+                    "{path} {fields}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn too_much_that_is_left_ends_the_connection_when_it_is_known() {
+        let rest = DISCARDED_OCTETS_MAX as usize;
+        // announced: the answer says so
+        let mut announced = Played::new();
+        announced.feed(post("/some/2", &format!("Content-Length: {}", rest + 3), "ab").as_bytes());
+        assert_eq!(announced.answers().len(), 1);
+        assert_eq!(announced.closed, Some(true));
+        assert!(memchr::memmem::find(&announced.sent, b"Connection: close").is_some());
+        // found out: after the answer
+        for content in ["2\r\nab\r\n10001\r\n", "2\r\nab\r\nwhat?"] {
+            let mut found_out = Played::new();
+            found_out.feed(post("/some/2", "Transfer-Encoding: chunked", "2\r\nab\r\n").as_bytes());
+            assert_eq!((found_out.answers().len(), found_out.closed), (1, None));
+            found_out.feed(&content.as_bytes()["2\r\nab\r\n".len()..]);
+            assert_eq!((found_out.answers().len(), found_out.closed), (1, Some(true)), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn who_takes_a_content_that_will_not_be_whole_hears_why() {
+        #[derive(Debug, Clone, Copy)]
+        enum Fate {
+            Broken,
+            Late,
+            Left,
+        }
+        for (fate, status, why) in [
+            (Fate::Broken, Some(400), io::ErrorKind::InvalidData),
+            (Fate::Late, Some(408), io::ErrorKind::TimedOut),
+            (Fate::Left, None, io::ErrorKind::UnexpectedEof),
+        ] {
+            let mut played = Played::new();
+            played.feed(post("/pieces", "Transfer-Encoding: chunked", "3\r\nabc").as_bytes());
+            assert!(
+                played.sent.is_empty() && played.exchange.is_waiting() && played.exchange.is_amid_content()
+            );
+            let on = Conditions { date: &played.date, draining: false, peer: None, max_body: MAX_BODY };
+            match fate {
+                Fate::Broken => played.feed(b"no CRLF"),
+                Fate::Late => {
+                    let progress = played.exchange.time_out(&on, &mut played.sent);
+                    assert!(matches!(progress, Progress::Close { rest: None, linger: true }));
+                }
+                Fate::Left => drop(played.exchange.release()),
+            }
+            let statuses: Vec<_> = played.answers().into_iter().map(|answer| answer.0).collect();
+            assert_eq!(statuses, Vec::from_iter(status), "{fate:?}");
+            assert!(!played.exchange.is_waiting() && played.exchange.is_ended());
+            let mut taking = played.echo.taking.take().unwrap();
+            assert_eq!(taking.take().unwrap_err().kind(), why, "{fate:?}");
+            assert_eq!(taking.content, b"abc", "what came before is given");
+        }
+    }
+
+    #[test]
+    fn content_that_nobody_takes_is_not_wanted_until_somebody_does() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = || Waker::from(Arc::clone(&count));
+        let date = Date::render(SystemTime::UNIX_EPOCH, true).0;
+        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
+        let (mut exchange, mut echo, mut out) = (Exchange::default(), Echo::default(), vec![]);
+        assert_eq!(exchange.flow(None), Flow::None);
+        let head = post("/pieces", "Content-Length: 100000", "");
+        let progress = exchange.feed(head.as_bytes(), &mut echo, &on, &mut out);
+        assert!(matches!(progress, Progress::Wait));
+        assert_eq!(exchange.flow(Some(&waker)), Flow::Wanted);
+        let progress = exchange.feed(&[b'x'; 65_536], &mut echo, &on, &mut out);
+        assert!(matches!(progress, Progress::Wait));
+        assert_eq!((exchange.flow(Some(&waker)), exchange.flow(None)), (Flow::Full, Flow::Full));
+        assert_eq!((exchange.take_content_count(), exchange.unread()), (Some(65_536), 0));
+        // what was on its way is taken all the same, and counted
+        let _ = exchange.feed(&[b'x'; 10_000], &mut echo, &on, &mut out);
+        assert_eq!((exchange.take_content_count(), count.0.load(Ordering::Relaxed)), (Some(10_000), 0));
+        assert!(!echo.taking.as_mut().unwrap().take().unwrap());
+        assert_eq!((exchange.flow(None), count.0.load(Ordering::Relaxed)), (Flow::Wanted, 1));
+        let _ = exchange.feed(&[b'x'; 24_464], &mut echo, &on, &mut out);
+        assert_eq!(
+            (exchange.flow(None), exchange.is_amid_content()),
+            (Flow::None, false),
+            "all of it is here"
+        );
+        // one that has lost its interest wants no more
+        let (mut exchange, mut echo) = (Exchange::default(), Echo::default());
+        let _ = exchange.feed(head.as_bytes(), &mut echo, &on, &mut out);
+        echo.taking = None;
+        assert_eq!((exchange.flow(Some(&waker)), out.len()), (Flow::Full, 0));
+    }
+
+    #[test]
+    fn what_follows_a_content_that_is_passed_on_is_kept_until_it_is_answered() {
+        let mut played = Played::new();
+        let on = Conditions { date: &played.date, draining: false, peer: None, max_body: MAX_BODY };
+        let mut echo = Echo::default();
+        let input = post("/pieces", "Content-Length: 3", "abc") + &get("/2") + &get("/3");
+        let progress = played.exchange.feed(input.as_bytes(), &mut echo, &on, &mut played.sent);
+        assert!(matches!(progress, Progress::Wait) && played.exchange.is_waiting());
+        assert_eq!(played.exchange.unread(), get("/2").len() * 2);
+        let progress = played.exchange.resume(&mut echo, &on, &mut played.sent);
+        assert!(matches!(progress, Progress::Wait) && played.sent.is_empty(), "nothing overtakes it");
+        let progress = played.exchange.complete(echo.reply().unwrap(), &on, &mut played.sent);
+        assert!(matches!(progress, Progress::Resume { rest: None }));
+        let progress = played.exchange.resume(&mut echo, &on, &mut played.sent);
+        assert!(matches!(progress, Progress::Receive { part: Part::Nothing }));
+        let bodies: Vec<_> = played.answers().into_iter().map(|(_, body)| body).collect();
+        assert_eq!(bodies, ["/piecesabc", "/2", "/3"]);
+    }
+
+    #[test]
+    fn a_drainer_says_close_to_a_content_that_it_has_taken_or_will_not_take() {
+        for (path, content) in [("/pieces", "abc"), ("/some/2", "abc"), ("/some/2", "ab"), ("/none", "a")] {
+            let mut played = Played { draining: true, ..Played::new() };
+            played.feed(post(path, "Content-Length: 3", content).as_bytes());
+            assert_eq!((played.answers().len(), played.closed), (1, Some(true)), "{path} {content}");
+            assert!(memchr::memmem::find(&played.sent, b"Connection: close").is_some());
+        }
+    }
+
     /// Pieces of requests, valid and broken, that are put together to streams.
     fn piece() -> impl Strategy<Value = String> {
         prop_oneof![
@@ -985,6 +1278,15 @@ mod tests {
             2 => prop::collection::vec("[a-z]{1,300}", 0..5).prop_map(|parts| post("/chunks", "Transfer-Encoding: chunked", &chunks(&parts))),
             1 => Just(post("/asks", "Content-Length: 2\r\nExpect: 100-continue", "ok")),
             1 => Just(post("/unwanted", "Content-Length: 2\r\nExpect: 100-continue", "ok")),
+            2 => (0usize..200).prop_map(|n| post("/pieces", &format!("Content-Length: {n}"), &"c".repeat(n))),
+            2 => prop::collection::vec("[a-z]{1,300}", 0..5).prop_map(|parts| post("/pieces", "Transfer-Encoding: chunked", &chunks(&parts))),
+            1 => Just(post("/pieces", "Content-Length: 2\r\nExpect: 100-continue", "ok")),
+            1 => Just(post("/pieces", "Transfer-Encoding: chunked", "3\r\nabcd")),
+            2 => (0usize..200, 0usize..200).prop_map(|(some, n)| post(&format!("/some/{some}"), &format!("Content-Length: {n}"), &"c".repeat(n))),
+            1 => prop::collection::vec("[a-z]{1,300}", 0..5).prop_map(|parts| post("/some/9", "Transfer-Encoding: chunked", &chunks(&parts))),
+            1 => (0usize..3000).prop_map(|n| post("/none", &format!("Content-Length: {n}"), &"c".repeat(n))),
+            1 => Just(post("/none", "Content-Length: 2\r\nExpect: 100-continue", "ok")),
+            1 => Just(post("/none", "Transfer-Encoding: chunked", "3\r\nabcd")),
             1 => Just(post("/too-long", "Content-Length: 100001", "")),
             1 => Just(post("/broken", "Transfer-Encoding: chunked", "x\r\n")),
             1 => Just(post("/unwanted", "Transfer-Encoding: chunked", "3\r\nabcd")),

@@ -48,7 +48,8 @@ impl File {
         File::opened(path.as_ref(), libc::O_RDONLY).await
     }
 
-    /// Opens a file to write to it; creates it, or empties it.
+    /// Opens a file to write to it; creates it, or empties it. A future that is dropped while it waits for this leaves it
+    /// open whether that has happened; where it matters, create the file with [`std::fs::File`] and convert it.
     ///
     /// # Errors
     /// Those of open(2).
@@ -116,6 +117,14 @@ impl File {
     /// Those of fsync(2).
     pub async fn sync_all(&self) -> io::Result<()> {
         Operation::new(FileOp::Sync { file: Arc::clone(&self.0) }).await.octets().map(drop)
+    }
+}
+
+/// An open file of the standard library's. Closing it, which is done when the last clone is dropped, may wait for some file
+/// systems, such as NFS.
+impl From<std::fs::File> for File {
+    fn from(file: std::fs::File) -> File {
+        File(Arc::new(file.into()))
     }
 }
 

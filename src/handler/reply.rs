@@ -89,8 +89,10 @@ impl Reply {
     /// }
     /// ```
     ///
-    /// "Gone" means that the client has reset its connection. One that has only finished sending may still be reading: it
-    /// is waited for `--send-timeout`.
+    /// "Gone" means that the client has reset its connection, which is seen when it is read from: not while it is ahead by
+    /// 64 KiB of content that nobody takes, or 32 KiB of further requests. One that has only finished sending may still
+    /// be reading: it is waited for `--send-timeout`. One whose request turns out broken or too slow in the middle of its
+    /// content is answered (400, 408), and the future is dropped as well.
     pub fn later<F>(future: F) -> Reply
     where
         F: Future + 'static,

@@ -177,8 +177,10 @@ impl Pieces {
     /// The next piece; `None` when the content has been whole.
     ///
     /// # Errors
-    /// The content will never be whole: `UnexpectedEof` (the client is gone), `TimedOut` (it is slower than `--body-rate`),
-    /// `InvalidData` (its framing is broken). Said once; then `None` follows.
+    /// The content will never be whole: `UnexpectedEof` (the client is gone, or has been answered), `TimedOut` (it is slower
+    /// than `--body-rate`), `InvalidData` (its framing is broken). Said once; then `None` follows. In all of these cases
+    /// the client is answered already or cannot be, so a future of [`Reply::later`](crate::Reply::later) is dropped where
+    /// it waits instead of being told: what must be undone then belongs into a [`Drop`].
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
         poll_fn(|context| self.poll_next(context)).await
     }

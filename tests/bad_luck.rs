@@ -380,3 +380,18 @@ fn a_build_with_panic_abort_says_so_at_start() {
     let server = Server::start(Program::Uringd, &["--workers", "1"]);
     assert!(!server.log().iter().any(|line| line.to_string().contains("panic=abort")));
 }
+
+#[test]
+fn a_handler_that_blocks_is_seen_in_the_log() {
+    let server = Server::start(Program::Faulty, &["--workers", "1"]);
+    let slow = |line: &serde_json::Value| {
+        line["message"].as_str().is_some_and(|message| message.starts_with("the handler kept the loop"))
+    };
+    let mut client = server.connect();
+    for _ in 0..100 {
+        assert_eq!(client.get("/pid").status, 200);
+    }
+    assert_eq!(client.get("/block?ms=300").status, 200);
+    let line = server.wait_for("the slow turn", slow);
+    assert!(line["ms"].as_u64().unwrap() >= 300, "{line}");
+}

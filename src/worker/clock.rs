@@ -1,4 +1,5 @@
-//! The loop's clock: read once a turn, so that everything in a turn happens at the same time.
+//! The loop's clock: read when a turn begins, so that everything in a turn happens at the same time, and when it ends,
+//! so that one that took long can be told of.
 //!
 //! Neighbours: `event_loop` advances it; `timers` and answers read it.
 
@@ -20,7 +21,15 @@ pub struct Clock {
     date: Date,
     date_until: Millis,
     names_server: bool,
+    /// When a slow turn may be told of again.
+    quiet_until: Millis,
 }
+
+/// What a turn may take, the waiting aside. A loop that is only busy takes far less.
+const SLOW_TURN: Duration = Duration::from_millis(100);
+
+/// How long nothing is said of slow turns after one of them.
+const QUIET_MS: Millis = 1_000;
 
 impl Clock {
     /// `names_server`: answers carry a Server field beside their Date.
@@ -28,7 +37,7 @@ impl Clock {
         let (date, left) = Date::render(SystemTime::now(), names_server);
         let instant = Instant::now();
         let now = since_start(instant);
-        Clock { instant, now, date, date_until: now + millis(left), names_server }
+        Clock { instant, now, date, date_until: now + millis(left), names_server, quiet_until: 0 }
     }
 
     /// Reads the monotonic clock; the wall clock only when its second has passed, so that steps of the wall clock
@@ -41,6 +50,22 @@ impl Clock {
         if self.now >= self.date_until {
             self.render_date();
         }
+    }
+
+    /// How long this turn took, if that is worth telling.
+    #[inline]
+    pub fn end_turn(&mut self) -> Option<Duration> {
+        let took = self.instant.elapsed();
+        (took >= SLOW_TURN).then_some(took).filter(|_| self.may_tell())
+    }
+
+    #[cold]
+    fn may_tell(&mut self) -> bool {
+        let may = self.now >= self.quiet_until;
+        if may {
+            self.quiet_until = self.now + QUIET_MS;
+        }
+        may
     }
 
     #[inline]

@@ -196,6 +196,13 @@ impl<H: Handler> EventLoop<H> {
         self.drain_on();
         self.begin_queues();
         self.control.flush();
+        if let Some(took) = self.clock.end_turn() {
+            let ms = took.as_millis() as u64;
+            tracing::warn!(
+                ms,
+                "the handler kept the loop from this worker's other connections for that long"
+            );
+        }
         self.await_room();
         Ok(())
     }

@@ -107,7 +107,7 @@ impl EventLoop {
 
     /// Runs until the lifecycle has finished.
     pub fn run(mut self) -> Result<()> {
-        let addresses = self.bound.iter().map(|bound| bound.address.clone()).collect();
+        let addresses = self.bound.iter().map(|bound| bound.address.to_string()).collect();
         self.emit(&Event::Setup { addresses, workers: self.config.workers });
         loop {
             self.inputs.push_back(Input::Tick);
@@ -362,7 +362,7 @@ impl EventLoop {
             id,
             slot: worker.slot,
             core: self.config.core_of(worker.slot),
-            listeners: self.bound.iter().map(|bound| bound.address.clone()).collect(),
+            listeners: self.bound.iter().map(|bound| bound.address.to_string()).collect(),
             settings: self.config.worker_settings(),
         };
         let mut said = channel.send_to_worker(&ToWorker::Start(start));

@@ -11,12 +11,12 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, listen, setsockopt, socket,
 };
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fchmod};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ const UNSENT_OCTETS_MAX: u32 = 128 * 1024;
 #[derive(Debug)]
 pub struct Bound {
     /// Where, with the port that the kernel chose if none was asked for.
-    pub address: String,
+    pub address: Listen,
     /// Shared with the channels that are sending it.
     pub socket: Arc<OwnedFd>,
     /// Removed when this is dropped.
@@ -98,20 +98,20 @@ fn bind_tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> std::result::Re
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, depth(backlog))?;
-    Ok(Bound { address: bound_address(&socket)?.to_string(), socket: Arc::new(socket), _file: None })
+    Ok(Bound { address: Listen::Tcp(bound_address(&socket)?), socket: Arc::new(socket), _file: None })
 }
 
 fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound, Errno> {
     remove_stale(path)?;
     let socket = stream_socket(AddressFamily::Unix)?;
-    // through the umask, so that there is no moment with other permissions
-    let before = umask(Mode::from_bits_truncate(0o777 & !mode));
-    let bound = bind(socket.as_raw_fd(), &UnixAddr::new(path)?);
-    umask(before);
-    bound?;
+    // the file gets the socket's own permissions, less the umask (unix(7)); then what that took away: so there is no
+    // moment with more than these, and no other thread's files are touched
+    fchmod(&socket, Mode::from_bits_truncate(mode))?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let file = SocketFile { path: path.to_owned(), inode: inode(path)? };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| errno(&e))?;
     listen(&socket, depth(backlog))?;
-    let _file = Some(SocketFile { path: path.to_owned(), inode: inode(path)? });
-    Ok(Bound { address: format!("unix:{}", path.display()), socket: Arc::new(socket), _file })
+    Ok(Bound { address: Listen::Unix(path.to_owned()), socket: Arc::new(socket), _file: Some(file) })
 }
 
 /// A socket file on which nobody answers was left behind by a server that was killed. Asked without blocking: a
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_port_of_the_kernels_choice_is_named() {
         let bound = bind_all(&[Listen::Tcp("127.0.0.1:0".parse().unwrap())], 16, 0o666).unwrap();
-        let address: SocketAddr = bound[0].address.parse().unwrap();
+        let Listen::Tcp(address) = bound[0].address else { panic!("{bound:?}") };
         assert_ne!(address.port(), 0);
         assert!(std::net::TcpStream::connect(address).is_ok());
     }
@@ -196,8 +196,11 @@ mod tests {
         let path = directory.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "left behind, as by a kill");
+        let permissions = || fs::metadata(&path).unwrap().mode() & 0o777;
+        // whatever the umask is
+        drop(bind_unix(&path, 16, 0o666).inspect(|_| assert_eq!(permissions(), 0o666)).unwrap());
         let first = bind_unix(&path, 16, 0o600).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(permissions(), 0o600);
         assert_eq!(bind_unix(&path, 16, 0o600).unwrap_err(), Errno::EADDRINUSE);
         drop(first);
         assert!(!path.exists(), "removed on a stop");

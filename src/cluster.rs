@@ -17,7 +17,7 @@ use std::sync::{Mutex, OnceLock};
 ///
 /// `run` is called in every process of the cluster: the first one becomes the master and starts this same executable
 /// once per worker; those are recognised by a mark in their environment. So whatever stands before `run` runs in
-/// every process, and a test harness cannot be started again as a worker.
+/// every process, and a test harness cannot be started again as a worker: tests have [`Server`](crate::Server).
 ///
 /// Call `run` before there is a second thread: it forks, and it writes the master's title over the program's arguments.
 /// Read `std::env::args` before it; from then on they are not what they were.

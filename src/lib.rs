@@ -13,7 +13,7 @@
 //!
 //! The map, from the bottom up; a module imports only from those above it in this list:
 //! `error`, `event`, `sys` (system calls), `http` (no I/O in it), `ring` (io_uring), `config`, `ipc` (Node's channel),
-//! `handler`, `files`, `worker`, `master`, `cluster`. ARCHITECTURE.md in the repository has the picture.
+//! `handler`, `files`, `worker`, `master`, `cluster`, `server`. ARCHITECTURE.md in the repository has the picture.
 
 mod cli;
 mod cluster;
@@ -27,6 +27,7 @@ pub mod ipc;
 mod log;
 pub mod master;
 mod ring;
+mod server;
 mod sys;
 pub mod test;
 mod worker;
@@ -40,6 +41,7 @@ pub use http::sse;
 pub use http::{Admission, Gone, InvalidStatus, Pieces, Request, Response, Sender, Status};
 #[cfg(feature = "json")]
 pub use http::{Json, JsonError};
+pub use server::{Server, StopHandle};
 pub use sys::file::MappedFile;
 pub use worker::Worker;
 

@@ -1,7 +1,7 @@
 //! Configuration: `options` is what was typed (flags, environment), `Config` is what it means: checked, resolved,
 //! complete. Parsed once, in the master; workers get what they need of it in the `start` message and never parse.
 //!
-//! Neighbours: `cli` and `cluster` make one, `master` acts on it; `ipc::message` carries `WorkerSettings`.
+//! Neighbours: `cli`, `cluster` and `server` make one, `master` acts on it; `ipc::message` carries `WorkerSettings`.
 
 mod files;
 pub mod options;
@@ -10,7 +10,9 @@ mod resolve;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::option;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -206,6 +208,32 @@ impl Config {
             files: self.files.clone(),
             log_format: self.log_format,
             log_level: self.log_level,
+        }
+    }
+}
+
+impl Listen {
+    /// The address and port; `None` for a Unix socket.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Listen::DualStack(port) => Some((Ipv6Addr::UNSPECIFIED, *port).into()),
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        }
+    }
+}
+
+/// A client's way to it: `TcpStream::connect(address)`. Fails for a Unix socket, which has a path instead.
+impl ToSocketAddrs for Listen {
+    type Iter = option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        match self.socket_addr() {
+            Some(address) => Ok(Some(address).into_iter()),
+            None => {
+                let problem = format!("{self} has a path: connect to that with UnixStream");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
+            }
         }
     }
 }

@@ -56,11 +56,21 @@ impl Local {
 
     /// From now on this is the one of this thread.
     pub fn settle_here(self: &Rc<Self>) {
-        HERE.set(Some(Rc::clone(self)));
+        Local::set_here(Some(Rc::clone(self)));
+    }
+
+    /// The same, or there is none.
+    pub(super) fn set_here(local: Option<Rc<Local>>) {
+        HERE.set(local);
+    }
+
+    /// The one of this thread, if there is a loop.
+    pub(super) fn find_here() -> Option<Rc<Local>> {
+        HERE.with_borrow(Clone::clone)
     }
 
     fn here() -> Rc<Local> {
-        HERE.with_borrow(Clone::clone).expect("awaited on a worker's own thread, by a future of `Reply`")
+        Local::find_here().expect("awaited on a worker's own thread, by a future of `Reply`")
     }
 
     fn next_serial(&self) -> u32 {
@@ -159,7 +169,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(timer) = self.timer
-            && let Some(local) = HERE.with_borrow(Clone::clone)
+            && let Some(local) = Local::find_here()
         {
             let _before = local.timers.borrow_mut().remove(&(self.due, timer));
         }
@@ -213,7 +223,7 @@ impl Future for Operation {
 impl Drop for Operation {
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
-        let Some(local) = HERE.with_borrow(Clone::clone) else { return };
+        let Some(local) = Local::find_here() else { return };
         let mut jobs = local.jobs.borrow_mut();
         if let Some(Job::Done(_)) = jobs.insert(number, Job::Abandoned) {
             jobs.remove(&number);

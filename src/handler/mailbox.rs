@@ -71,7 +71,12 @@ impl Mailbox {
 
     /// From now on this is the box of this thread.
     pub fn settle_here(self: &Arc<Self>) {
-        HERE.set(Some(Arc::clone(self)));
+        Mailbox::set_here(Some(Arc::clone(self)));
+    }
+
+    /// The same, or there is none.
+    pub(super) fn set_here(mailbox: Option<Arc<Mailbox>>) {
+        HERE.set(mailbox);
     }
 
     /// The box of the worker whose loop runs on this thread, if there is one.

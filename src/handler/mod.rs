@@ -23,6 +23,8 @@ use crate::event::Message;
 use crate::http::{Admission, Request};
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// Answers requests. Made by the factory once in each worker process and called on that process's only thread, so it
 /// needs neither `Send` nor `Sync` and may keep state in plain fields.
@@ -152,6 +154,26 @@ impl<H: Handler> Handler for InPieces<H> {
 
     fn after_drain(&mut self) {
         self.0.after_drain();
+    }
+}
+
+/// What stands for the loop of this thread, remembered while another loop runs here: within one of its handlers, or before
+/// there is any. Put back when this is dropped.
+pub(crate) struct Around {
+    mailbox: Option<Arc<Mailbox>>,
+    local: Option<Rc<Local>>,
+}
+
+impl Around {
+    pub fn remember() -> Around {
+        Around { mailbox: Mailbox::here(), local: Local::find_here() }
+    }
+}
+
+impl Drop for Around {
+    fn drop(&mut self) {
+        Mailbox::set_here(self.mailbox.take());
+        Local::set_here(self.local.take());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Binds the listening sockets, once, in the master; workers get them through their channels.
 //!
-//! Neighbours: `master` calls it before the first worker is started and closes what it gave on a stop.
+//! Neighbours: `master` calls it before the first worker is started and closes what it gave on a stop; `server` has its
+//! sockets from here too.
 
 use crate::config::Listen;
 use crate::error::{Error, Result};
@@ -39,14 +40,21 @@ pub struct Bound {
     /// Shared with the channels that are sending it.
     pub socket: Arc<OwnedFd>,
     /// Removed when this is dropped.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// The file of a Unix socket, removed when we stop unless somebody has replaced it.
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
+}
+
+impl Bound {
+    /// The socket, for who serves from it alone, and its file, to be kept for as long.
+    pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
+        (Arc::into_inner(self.socket).expect("nobody was sent it"), self.file)
+    }
 }
 
 /// Binds all of them, or none.
@@ -98,7 +106,7 @@ fn bind_tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> std::result::Re
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, depth(backlog))?;
-    Ok(Bound { address: Listen::Tcp(bound_address(&socket)?), socket: Arc::new(socket), _file: None })
+    Ok(Bound { address: Listen::Tcp(bound_address(&socket)?), socket: Arc::new(socket), file: None })
 }
 
 fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound, Errno> {
@@ -111,7 +119,7 @@ fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound,
     let file = SocketFile { path: path.to_owned(), inode: inode(path)? };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| errno(&e))?;
     listen(&socket, depth(backlog))?;
-    Ok(Bound { address: Listen::Unix(path.to_owned()), socket: Arc::new(socket), _file: Some(file) })
+    Ok(Bound { address: Listen::Unix(path.to_owned()), socket: Arc::new(socket), file: Some(file) })
 }
 
 /// A socket file on which nobody answers was left behind by a server that was killed. Asked without blocking: a

@@ -6,7 +6,7 @@
 
 mod event_loop;
 pub mod lifecycle;
-mod listeners;
+pub(crate) mod listeners;
 mod pid_file;
 mod report;
 mod spawn;

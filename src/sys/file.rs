@@ -35,7 +35,7 @@ pub struct MappedFile {
     /// When it was modified last before it was mapped, in seconds and nanoseconds.
     modified: (i64, i64),
     mapping: Mapping,
-    /// When each piece was brought into memory, in units of 1.024 s since the worker began, plus one; 0: never.
+    /// When each piece was brought into memory, in units of 1.024 s of the loops' clock, plus one; 0: never.
     warm: Box<[AtomicU32]>,
 }
 

@@ -1,7 +1,8 @@
-//! What reaches a worker from outside its sockets: the master's messages, SIGTERM, and the master's death. Turns all
-//! of it into orders for the loop, and says to the master what the loop has to say.
+//! What reaches a worker from outside its sockets: the master's messages, SIGTERM, and the master's death; where there
+//! is no master, the program's word to stop. Turns all of it into orders for the loop, and says to the master what the
+//! loop has to say.
 //!
-//! Neighbours: `event_loop` obeys; `ipc::channel` carries; `sys::signal` catches SIGTERM.
+//! Neighbours: `event_loop` obeys; `ipc::channel` carries; `sys::signal` catches SIGTERM; a `Server`'s handle stops it.
 
 use super::backlog::Backlog;
 use crate::event::Message;
@@ -42,11 +43,18 @@ pub enum Master {
 
 /// See the module's comment.
 pub struct Control {
+    orders: VecDeque<Order>,
+    /// Rung by SIGTERM's handler; without a master by whoever may stop the loop.
+    wake: Arc<EventFd>,
+    /// `None`: this worker is on its own.
+    above: Option<Above>,
+}
+
+/// The master, as its worker sees it.
+struct Above {
     channel: Channel,
-    wake: EventFd,
     master: Master,
     kill_timeout: Duration,
-    orders: VecDeque<Order>,
     /// The master has gone: nothing more is heard from it or said to it.
     orphaned: bool,
     /// A suicide was sent and not yet answered.
@@ -72,45 +80,44 @@ impl Control {
         heard: Vec<Received>,
         backlog: Arc<Backlog>,
     ) -> Control {
-        let mut control = Control {
-            channel,
-            wake,
-            master,
-            kill_timeout,
-            orders: VecDeque::new(),
-            orphaned: false,
-            suicide_sent: false,
-            backlog,
-        };
+        let above = Above { channel, master, kill_timeout, orphaned: false, suicide_sent: false, backlog };
+        let mut control = Control { orders: VecDeque::new(), wake: Arc::new(wake), above: Some(above) };
         heard.into_iter().for_each(|one| control.received(one));
         control
+    }
+
+    /// Without a master: listens on these sockets, and drains when `stop` is rung.
+    pub fn alone(listeners: Vec<OwnedFd>, stop: Arc<EventFd>) -> Control {
+        Control { orders: listeners.into_iter().map(Order::Listen).collect(), wake: stop, above: None }
     }
 
     pub fn next_order(&mut self) -> Option<Order> {
         self.orders.pop_front()
     }
 
-    pub fn channel_fd(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
+    /// Readable when the master has said something; `None` when nobody is there to say anything more.
+    pub fn channel_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.above.as_ref().filter(|above| !above.orphaned).map(|above| above.channel.as_fd())
     }
 
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
-    /// The master still speaks.
-    pub fn is_open(&self) -> bool {
-        !self.orphaned
+    /// Nobody ends this worker when its time to drain is over.
+    pub fn is_alone(&self) -> bool {
+        self.above.is_none()
     }
 
     /// Everything said has left this process, and every socket given away has arrived.
     pub fn is_idle(&self) -> bool {
-        self.orphaned || self.channel.is_idle()
+        self.above.as_ref().is_none_or(|above| above.orphaned || above.channel.is_idle())
     }
 
     /// Reads what the master has said.
     pub fn hear(&mut self) {
-        match self.channel.receive() {
+        let Some(above) = &mut self.above else { return };
+        match above.channel.receive() {
             Ok(all) => all.into_iter().for_each(|one| self.received(one)),
             Err(error) => tracing::warn!(%error, "the channel to the master cannot be read"),
         }
@@ -155,27 +162,38 @@ impl Control {
     fn told(&mut self, message: ToWorker) {
         match message {
             ToWorker::Drain { stop } => self.orders.push_back(Order::Drain { stop }),
-            ToWorker::Stay => self.suicide_sent = false,
+            ToWorker::Stay => self.above.iter_mut().for_each(|above| above.suicide_sent = false),
             ToWorker::Release => self.orders.push_back(Order::Release),
             ToWorker::Start(_) => tracing::warn!("the master said start twice"),
         }
     }
 
-    /// SIGTERM arrived: this worker's suicide, unless the master has died (then it is the parent-death signal).
+    /// SIGTERM arrived: this worker's suicide, unless the master has died (then it is the parent-death signal). Without a
+    /// master somebody said stop.
     pub fn woken(&mut self) {
         let _ = self.wake.read();
-        if signal::take_terminated() {
-            if process::parent() == self.master.pid() { self.suicide() } else { self.orphan() }
+        match &self.above {
+            None => self.orders.push_back(Order::Drain { stop: true }),
+            Some(above) if signal::take_terminated() => {
+                if process::parent() == above.master.pid() {
+                    self.suicide()
+                } else {
+                    self.orphan()
+                }
+            }
+            Some(_) => {}
         }
     }
 
-    /// Asks to be replaced; once until it is answered.
+    /// Asks to be replaced; once until it is answered. Who is on its own goes on.
     pub fn suicide(&mut self) {
-        if self.orphaned || std::mem::replace(&mut self.suicide_sent, true) {
+        let Some(above) = self.above.as_mut().filter(|above| !above.orphaned) else { return };
+        if std::mem::replace(&mut above.suicide_sent, true) {
             return;
         }
+        let answers = matches!(above.master, Master::Uringd { .. });
         self.say(&ToMaster::Suicide);
-        if matches!(self.master, Master::Foreign { .. }) {
+        if !answers {
             self.orders.push_back(Order::Drain { stop: false });
         }
     }
@@ -183,12 +201,13 @@ impl Control {
     /// The orphan policy, whole: accept no more, for nobody; finish what is in flight; be gone within the kill
     /// timeout, whatever a handler does.
     fn orphan(&mut self) {
-        if std::mem::replace(&mut self.orphaned, true) {
+        let Some(above) = &mut self.above else { return };
+        if std::mem::replace(&mut above.orphaned, true) {
             return;
         }
         tracing::warn!("the master is gone: finishing");
-        signal::die_after(self.kill_timeout);
-        self.orders.push_back(Order::Drain { stop: matches!(self.master, Master::Uringd { .. }) });
+        signal::die_after(above.kill_timeout);
+        self.orders.push_back(Order::Drain { stop: matches!(above.master, Master::Uringd { .. }) });
     }
 
     pub fn listening(&mut self, listener: usize) {
@@ -197,31 +216,33 @@ impl Control {
 
     /// Says to the master what the program has to say.
     pub fn pass_on(&mut self, message: &Message) {
-        self.backlog.passed_on(message.octets());
+        let Some(above) = &mut self.above else { return };
+        above.backlog.passed_on(message.octets());
         // it was found fit to travel when it was sent; a channel that is broken is heard as its end
-        if let Err(error) = self.channel.send_plain(message.value()) {
+        if let Err(error) = above.channel.send_plain(message.value()) {
             tracing::debug!(%error, "the master does not hear");
         }
-        self.backlog.waits_in_channel(self.channel.waiting());
+        above.backlog.waits_in_channel(above.channel.waiting());
     }
 
     /// Hands a connection to the master.
     pub fn give_away(&mut self, socket: OwnedFd, travelling: &Travelling) {
-        if let Err(error) = self.channel.send_connection(travelling, socket) {
+        let Some(above) = &mut self.above else { return };
+        if let Err(error) = above.channel.send_connection(travelling, socket) {
             tracing::warn!(%error, "a released connection could not be handed over and is closed");
         }
     }
 
     pub fn flush(&mut self) {
-        if self.channel.wants_write() {
-            let _ = self.channel.flush(); // a broken channel is heard as its end
-            self.backlog.waits_in_channel(self.channel.waiting());
+        if let Some(above) = self.above.as_mut().filter(|above| above.channel.wants_write()) {
+            let _ = above.channel.flush(); // a broken channel is heard as its end
+            above.backlog.waits_in_channel(above.channel.waiting());
         }
     }
 
     /// What was said waits for room in the socket.
     pub fn wants_write(&self) -> bool {
-        self.channel.wants_write()
+        self.above.as_ref().is_some_and(|above| above.channel.wants_write())
     }
 
     /// The last words are out.
@@ -230,7 +251,8 @@ impl Control {
     }
 
     fn say(&mut self, message: &ToMaster) {
-        if let Err(error) = self.channel.send_to_master(message) {
+        let Some(above) = &mut self.above else { return };
+        if let Err(error) = above.channel.send_to_master(message) {
             tracing::debug!(%error, "the master does not hear");
         }
     }

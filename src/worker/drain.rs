@@ -1,6 +1,6 @@
 //! When a draining worker does what: idle connections may still bring a request until shortly before the kill
 //! timeout; then our side is shut, and those that do not close by themselves are closed. What is in flight then is
-//! the master's to cut.
+//! the master's to cut, or the worker's own where it has none.
 //!
 //! Neighbours: `event_loop` asks it every turn; the kill timer itself runs in `master::lifecycle`.
 
@@ -16,18 +16,26 @@ pub struct Drain {
     pub stop: bool,
     half_close_at: Option<Millis>,
     close_at: Option<Millis>,
+    /// `None`: somebody else sees to that.
+    cut_at: Option<Millis>,
 }
 
 impl Drain {
-    pub fn new(now: Millis, kill_timeout: Millis, stop: bool) -> Drain {
+    /// `cuts`: there is no master whose kill timer runs.
+    pub fn new(now: Millis, kill_timeout: Millis, stop: bool, cuts: bool) -> Drain {
         // with a kill timeout that leaves no such second, half of it
         let left = HALF_CLOSE_BEFORE_MS.min(kill_timeout / 2);
         let half_close_at = now + kill_timeout - left;
-        Drain { stop, half_close_at: Some(half_close_at), close_at: Some(half_close_at + left / 2) }
+        Drain {
+            stop,
+            half_close_at: Some(half_close_at),
+            close_at: Some(half_close_at + left / 2),
+            cut_at: cuts.then_some(now + kill_timeout),
+        }
     }
 
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.half_close_at.or(self.close_at)
+        self.half_close_at.or(self.close_at).or(self.cut_at)
     }
 
     /// Both have happened.
@@ -38,6 +46,11 @@ impl Drain {
     /// True once, when it is time.
     pub fn takes_half_close(&mut self, now: Millis) -> bool {
         self.half_close_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// Nobody is waited for any more.
+    pub fn is_time_to_cut(&self, now: Millis) -> bool {
+        self.cut_at.is_some_and(|at| at <= now)
     }
 
     /// True once, when it is time.
@@ -51,9 +64,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_has_no_master_cuts_at_the_kill_timeout() {
+        let (alone, with_master) = (Drain::new(100, 5_000, true, true), Drain::new(100, 5_000, true, false));
+        assert!(!alone.is_time_to_cut(5_099) && alone.is_time_to_cut(5_100));
+        assert!(!with_master.is_time_to_cut(Millis::MAX));
+    }
+
+    #[test]
     fn idle_connections_are_half_closed_and_closed_in_time() {
         for (kill_timeout, half_close, close) in [(5_000, 4_000, 4_500), (1_000, 500, 750), (0, 0, 0)] {
-            let mut drain = Drain::new(100, kill_timeout, false);
+            let mut drain = Drain::new(100, kill_timeout, false, false);
             assert_eq!(drain.next_deadline(), Some(100 + half_close));
             assert!(half_close == 0 || !drain.takes_half_close(100 + half_close - 1));
             assert!(drain.takes_half_close(100 + half_close) && !drain.takes_half_close(100 + half_close));

@@ -1,9 +1,9 @@
-//! A worker process: one thread, one ring, one handler. `run` is its life from exec to exit; reading order after
-//! that: `event_loop`, `connections`, `queue`, `listeners`, `control`, `backlog`, `drain`, `timers`, `service`, `tasks`,
-//! `clock`, `identity`.
+//! A worker: one thread, one ring, one handler. `run` is a worker process's life from exec to exit, `run_alone` the same
+//! loop in a process that has no master; reading order after that: `event_loop`, `connections`, `queue`, `listeners`,
+//! `control`, `backlog`, `drain`, `timers`, `service`, `tasks`, `clock`, `identity`.
 //!
-//! Neighbours: `cluster` starts it in a process that a master marked; `ring`, `http`, `ipc` and `handler` are what
-//! it is made of. It imports nothing of `master`.
+//! Neighbours: `cluster` starts it in a process that a master marked, `server` in any; `ring`, `http`, `ipc` and
+//! `handler` are what it is made of. It imports nothing of `master`.
 
 mod backlog;
 mod clock;
@@ -33,7 +33,7 @@ pub use identity::Worker;
 use crate::config::{OnPanic, WorkerSettings};
 use crate::error::{Error, Result};
 use crate::files::Files;
-use crate::handler::{IntoHandler, Mailbox};
+use crate::handler::{Around, Handler, IntoHandler, Mailbox};
 use crate::http::chain;
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, Received};
@@ -88,9 +88,7 @@ fn serve<H: IntoHandler>(
 ) -> Result<i32> {
     log::init(start.settings.log_format, start.settings.log_level);
     let settled = settle_in(&start, master).and_then(|wake| {
-        // beyond the limit, one waits in the accept of each listener
-        let slots = start.settings.max_connections + config::DESCRIPTOR_RESERVE as u32;
-        ring.register_slots(slots).map_err(Error::Ring)?;
+        let slots = register_slots(&mut ring, &start.settings)?;
         let files = start.settings.files.as_ref().map(|settings| {
             let doing = || format!("serve the files below {}", settings.root.display());
             Files::with_settings(settings).map_err(|error| Error::io(doing(), error))
@@ -132,14 +130,45 @@ fn serve<H: IntoHandler>(
     EventLoop::new(ring, control, mailbox, start.settings, slots, handler).run()
 }
 
+/// Runs a worker's loop on this thread, for a program that has no master, until `stop` has been rung and the loop has
+/// drained. Touches nothing of the process but its panic hook.
+///
+/// # Errors
+/// What keeps it from serving.
+pub(crate) fn run_alone<H: Handler>(
+    settings: WorkerSettings,
+    core: Option<usize>,
+    listeners: Vec<OwnedFd>,
+    stop: Arc<EventFd>,
+    handler: H,
+) -> Result<()> {
+    let mut ring = Ring::new().map_err(Error::Ring)?;
+    let slots = register_slots(&mut ring, &settings)?;
+    core.into_iter().for_each(pin);
+    service::install_hook();
+    let _around = Around::remember();
+    let mailbox = Mailbox::open().map_err(|e| Error::io("make an eventfd", e))?;
+    let control = Control::alone(listeners, stop);
+    EventLoop::new(ring, control, mailbox, settings, slots, handler).run().map(|_| ())
+}
+
+/// Beyond the limit of connections, one waits in the accept of each listener.
+fn register_slots(ring: &mut Ring, settings: &WorkerSettings) -> Result<u32> {
+    let slots = settings.max_connections + config::DESCRIPTOR_RESERVE as u32;
+    ring.register_slots(slots).map_err(Error::Ring)?;
+    Ok(slots)
+}
+
+fn pin(core: usize) {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        tracing::warn!(core, "cannot pin to this core; running unpinned");
+    }
+}
+
 /// Everything about the process itself: its name, its core, its user, its signals.
 fn settle_in(start: &Start, master: Master) -> Result<EventFd> {
     process::set_name(&format!("uringd-w{}", start.slot));
-    if let Some(core) = start.core
-        && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
-    {
-        tracing::warn!(core, "cannot pin to this core; running unpinned");
-    }
+    start.core.into_iter().for_each(pin);
     if let Some(user) = &start.settings.user {
         process::become_user(user.uid, user.gid, &user.groups)
             .map_err(|e| Error::io(format!("become user {}", user.name), e))?;

@@ -10,9 +10,7 @@ impl<H: Handler> EventLoop<H> {
         match token {
             WATCH_CHANNEL => {
                 self.hear();
-                if self.control.is_open() {
-                    self.ring.push(WATCH_CHANNEL, Op::Watch(self.control.channel_fd()));
-                }
+                self.watch_channel();
             }
             // the mail itself is read at the end of every turn
             WATCH_BELL => {
@@ -27,6 +25,12 @@ impl<H: Handler> EventLoop<H> {
             }
         }
         self.obey();
+    }
+
+    pub(super) fn watch_channel(&mut self) {
+        if let Some(channel) = self.control.channel_fd() {
+            self.ring.push(WATCH_CHANNEL, Op::Watch(channel));
+        }
     }
 
     pub(super) fn hear(&mut self) {
@@ -70,8 +74,9 @@ impl<H: Handler> EventLoop<H> {
 
     /// Waits for the channel to take more, where the master does not read as fast as is said.
     pub(super) fn await_room(&mut self) {
+        let Some(channel) = self.control.channel_fd() else { return };
         if self.control.wants_write() && !std::mem::replace(&mut self.awaits_room, true) {
-            self.ring.push(WATCH_ROOM, Op::WatchRoom(self.control.channel_fd()));
+            self.ring.push(WATCH_ROOM, Op::WatchRoom(channel));
         }
     }
 
@@ -111,7 +116,9 @@ impl<H: Handler> EventLoop<H> {
             None => {
                 tracing::debug!(connections = self.connections.live(), "draining");
                 self.clock.advance();
-                self.drain = Some(Drain::new(self.clock.now(), millis(self.settings.kill_timeout), stop));
+                let kill_timeout = millis(self.settings.kill_timeout);
+                let cuts = self.control.is_alone();
+                self.drain = Some(Drain::new(self.clock.now(), kill_timeout, stop, cuts));
                 self.call_handler("before_drain", Handler::before_drain);
                 self.listeners.cancel_all(&mut self.ring);
                 for slot in
@@ -174,6 +181,16 @@ impl<H: Handler> EventLoop<H> {
     /// Nobody is left, and nobody comes any more.
     pub(super) fn has_drained(&self) -> bool {
         self.drain.is_some() && self.listeners.are_closed() && self.connections.live() == 0
+    }
+
+    /// It has taken too long, and there is nobody who would kill this worker: what is in flight is cut with the ring.
+    pub(super) fn is_cut(&self) -> bool {
+        let cut = self.drain.as_ref().is_some_and(|drain| drain.is_time_to_cut(self.clock.now()));
+        if cut {
+            let connections = self.connections.live();
+            tracing::warn!(connections, "the time to drain is over: what is still in flight is cut");
+        }
+        cut
     }
 
     /// The program's last words, and then what it said leaves. A master that does not read any more has the kill timeout.

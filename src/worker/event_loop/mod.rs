@@ -161,11 +161,14 @@ impl<H: Handler> EventLoop<H> {
     /// # Errors
     /// When the ring fails as a whole.
     pub fn run(mut self) -> Result<i32> {
-        self.ring.push(WATCH_CHANNEL, Op::Watch(self.control.channel_fd()));
+        self.watch_channel();
         self.ring.push(WATCH_WAKE, Op::Watch(self.control.wake_fd()));
         self.ring.push(WATCH_BELL, Op::Watch(self.mailbox.bell()));
         self.hear();
         while !self.has_drained() {
+            if self.is_cut() {
+                return Ok(self.exit_code);
+            }
             self.turn()?;
         }
         self.take_leave()?;

@@ -109,6 +109,8 @@ pub enum Cause {
     Suicide,
     /// A roll replaced it (SIGHUP).
     Reload,
+    /// The program had it replaced (`Pool::disconnect`).
+    Disconnect,
     /// The pool was made smaller (SIGTTOU).
     Scale,
     /// The whole server stops.

@@ -8,6 +8,7 @@
 //!
 //! Neighbours: `event_loop` drives it, `throttle` says whether the dead may be replaced, `event` is what it reports.
 
+mod disconnect;
 mod roll;
 mod worker;
 
@@ -19,7 +20,7 @@ use crate::event::{Cause, Event, ExitStatus, WorkerId};
 use roll::Rolling;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use worker::{Account, Fuse};
+use worker::{Account, Fuse, Plan};
 
 /// More workers than this help nobody: it bounds what a stuck SIGTTIN can do.
 pub const WORKERS_MAX: usize = 1024;
@@ -112,7 +113,7 @@ pub enum Input {
     Command(Command),
 }
 
-/// What an operator can ask for, by signal or control socket.
+/// What an operator can ask for by signal, or the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Finish what is in flight, then end.
@@ -125,6 +126,9 @@ pub enum Command {
     Grow,
     /// One worker fewer, but never none.
     Shrink,
+    /// Replace this worker, which goes on well: its replacement first, then its drain. It may fail (an error event says
+    /// so, and the worker stays), and costs nothing of the throttle.
+    Disconnect(WorkerId),
 }
 
 /// What the caller is to do, in the order given.
@@ -282,7 +286,7 @@ impl Lifecycle {
             Input::Disconnected { id } => self.take_disconnected(id, turn),
             Input::Exited { id, status } => self.take_exited(id, status, turn),
             Input::KillFailed { id, problem } => self.take_kill_failed(id, problem, turn),
-            // A server that leaves neither rolls nor scales.
+            // A server that leaves neither rolls nor scales, and all of its workers are leaving.
             Input::Command(Command::Stop) => self.stop(turn),
             Input::Command(Command::StopNow) => self.stop_now(turn),
             Input::Command(Command::Roll) if self.serving() => self.roll(turn),
@@ -290,7 +294,8 @@ impl Lifecycle {
                 self.wanted = (self.wanted + 1).min(WORKERS_MAX)
             }
             Input::Command(Command::Shrink) if self.serving() => self.wanted = (self.wanted - 1).max(1),
-            Input::Command(Command::Roll | Command::Grow | Command::Shrink) => {}
+            Input::Command(Command::Disconnect(id)) if self.serving() => self.disconnect(id),
+            Input::Command(Command::Roll | Command::Grow | Command::Shrink | Command::Disconnect(_)) => {}
         }
     }
 
@@ -342,7 +347,7 @@ impl Lifecycle {
         let Some(worker) = self.started(id) else { return };
         worker.reach(Phase::Listening);
         worker.fuse = Fuse::Unlit;
-        if worker.account == Account::Planned {
+        if matches!(worker.account, Account::Planned(_)) {
             worker.account = Account::Open;
         }
         turn.emit(Event::Listening(worker.worker_ref()));
@@ -422,17 +427,20 @@ impl Lifecycle {
     }
 
     /// A worker stops keeping its slot, and only if nobody had decided that does somebody pay for it: the account,
-    /// or the roll. One that was retiring has its replacement already; one that drained was told to.
+    /// or the plan. One that was retiring has its replacement already; one that drained was told to.
     fn lose(&mut self, id: WorkerId, next: Phase, turn: &mut Turn<'_>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let kept_slot = worker.keeps_slot();
         let slot = worker.slot;
         worker.phase = next;
-        if kept_slot && worker.account == Account::Planned {
-            worker.account = Account::Open;
-            self.fail_roll(slot, turn);
-        } else if kept_slot {
-            self.charge(id, turn);
+        if !kept_slot {
+            return;
+        }
+        let Account::Planned(plan) = worker.account else { return self.charge(id, turn) };
+        worker.account = Account::Open;
+        match plan {
+            Plan::Roll => self.fail_roll(slot, turn),
+            Plan::Disconnect => self.fail_disconnect(slot, turn),
         }
     }
 
@@ -514,7 +522,7 @@ impl Lifecycle {
             self.recover_from_giveup(turn.now);
             self.fill_empty_slots(turn);
             self.drain_replaced(turn);
-            if !self.move_roll(turn) {
+            if !self.move_roll(turn) && !self.move_disconnects(turn) {
                 break;
             }
         }
@@ -556,7 +564,11 @@ impl Lifecycle {
                 && keepers[worker.slot].is_some_and(|keeper| self.workers[&keeper].phase == Phase::Listening)
         };
         for id in self.ids(replaced) {
-            let cause = if self.workers[&id].asking { Cause::Suicide } else { Cause::Reload };
+            let cause = match &self.workers[&id] {
+                worker if worker.asking => Cause::Suicide,
+                worker if worker.unwanted => Cause::Disconnect,
+                _ => Cause::Reload,
+            };
             self.drain(id, cause, turn);
         }
     }

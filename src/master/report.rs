@@ -74,7 +74,11 @@ fn quietly(event: &str, WorkerRef { id, slot, pid }: &WorkerRef, text: &str) {
 fn is_planned(event: &Event) -> bool {
     matches!(
         event,
-        Event::Exit { forced: false, cause: Cause::Reload | Cause::Scale | Cause::Stop | Cause::Suicide, .. }
+        Event::Exit {
+            forced: false,
+            cause: Cause::Reload | Cause::Disconnect | Cause::Scale | Cause::Stop | Cause::Suicide,
+            ..
+        }
     )
 }
 
@@ -83,6 +87,7 @@ fn name(cause: Cause) -> &'static str {
         Cause::Crash => "crash",
         Cause::Suicide => "suicide",
         Cause::Reload => "reload",
+        Cause::Disconnect => "disconnect",
         Cause::Scale => "scale",
         Cause::Stop => "stop",
         Cause::BootTimeout => "boot-timeout",

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `lifecycle` keeps the pool whole between the moves; the rules of a single worker are there.
 
-use super::{Lifecycle, Phase, Turn, worker::Account};
+use super::{Lifecycle, Phase, Turn, worker::Plan};
 use crate::event::{Event, Roll, WorkerId};
 
 /// A roll under way.
@@ -50,7 +50,7 @@ impl Lifecycle {
         };
         match self.next_roll_move(rolling) {
             RollMove::Wait => return false,
-            RollMove::Replace(id) => self.replace_by_plan(id, turn),
+            RollMove::Replace(id) => self.replace_by_plan(id, Plan::Roll, turn),
             RollMove::NextSlot => self.rolling = Some(Rolling { slot: rolling.slot + 1, ..rolling }),
             RollMove::Fail => self.fail_roll(rolling.slot, turn),
             RollMove::Done => self.end_roll(Roll::Done, turn),
@@ -72,28 +72,11 @@ impl Lifecycle {
         }
     }
 
-    fn replace_by_plan(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.phase = Phase::Retiring;
-        let slot = worker.slot;
-        self.spawn(slot, Account::Planned, turn);
-    }
-
-    /// The predecessor goes on as if nothing had been, unless it has asked to go meanwhile: then its replacement
-    /// becomes due only now, and is unplanned.
+    /// The replacement in this slot is lost, or there can be none.
     pub(super) fn fail_roll(&mut self, slot: usize, turn: &mut Turn<'_>) {
         self.end_roll(Roll::Failed { slot }, turn);
-        let mut in_slot = self.workers.values_mut().filter(|worker| worker.slot == slot);
-        // Not the replacement, which may be retiring itself (a suicide before it listened).
-        let predecessor =
-            in_slot.find(|worker| worker.phase == Phase::Retiring && worker.reached == Phase::Listening);
-        match predecessor {
-            Some(worker) if worker.asking => {
-                let id = worker.id;
-                self.charge(id, turn);
-            }
-            Some(worker) => worker.phase = Phase::Listening,
-            None => {}
+        if let Some(id) = self.predecessor(slot) {
+            self.restore_predecessor(id, turn);
         }
     }
 

@@ -4,6 +4,7 @@
 //!
 //! Neighbours: `tests` has the rules one by one.
 
+use super::disconnect::{NOT_REPLACEABLE, NOT_REPLACED};
 use super::tests::limits;
 use super::*;
 use crate::event::Roll;
@@ -46,6 +47,8 @@ enum Word {
     KillFailed,
     Spawned,
     SpawnFailed,
+    /// Not its own: the program wants it replaced.
+    Part,
 }
 
 fn word() -> impl Strategy<Value = Word> {
@@ -60,6 +63,7 @@ fn word() -> impl Strategy<Value = Word> {
         1 => Just(Word::KillFailed),
         1 => Just(Word::Spawned),
         1 => Just(Word::SpawnFailed),
+        4 => Just(Word::Part),
     ]
 }
 
@@ -90,8 +94,10 @@ fn deed(stops: bool) -> impl Strategy<Value = Deed> {
 struct Seen {
     slot: usize,
     pid: bool,
-    /// Started to replace one that a roll retired.
+    /// Started to replace one that retired by plan.
     planned: bool,
+    /// The program wants it replaced, and was not told that this cannot be.
+    unwanted: bool,
     heard: BTreeSet<usize>,
     listened: bool,
     asked: bool,
@@ -203,6 +209,7 @@ impl World {
             Word::KillFailed => Input::KillFailed { id, problem },
             Word::Spawned => Input::Spawned { id, pid: 1 },
             Word::SpawnFailed => Input::SpawnFailed { id, problem },
+            Word::Part => Input::Command(Command::Disconnect(id)),
         });
     }
 
@@ -302,7 +309,13 @@ impl World {
             Command::Roll if serving => self.clear_account(),
             Command::Grow if serving => self.wanted += 1,
             Command::Shrink if serving => self.wanted = (self.wanted - 1).max(1),
-            Command::Roll | Command::Grow | Command::Shrink => {}
+            Command::Disconnect(id) if serving => {
+                let serves = |phase: &Phase| keeps(Some(phase)) || *phase == Phase::Retiring;
+                if self.phases().get(&id).is_some_and(serves) {
+                    self.alive.get_mut(&id).unwrap().unwanted = true;
+                }
+            }
+            Command::Roll | Command::Grow | Command::Shrink | Command::Disconnect(_) => {}
         }
     }
 
@@ -329,7 +342,7 @@ impl World {
         assert!(!self.leaving(), "nobody is started while leaving");
         assert!(id == self.id_last + 1 && slot < self.wanted);
         self.id_last = id;
-        // Who retires without having asked is being rolled.
+        // Who retires without having asked is replaced by plan.
         let phases = self.phases();
         let planned = self
             .alive
@@ -385,8 +398,16 @@ impl World {
             Event::Disconnect(worker) => {
                 assert!(self.running(worker.id).disconnected.replace(now).is_none(), "disconnected twice");
             }
-            Event::Exit { worker, forced, .. } => {
+            Event::Error { worker, problem }
+                if [NOT_REPLACED, NOT_REPLACEABLE].contains(&problem.as_str()) =>
+            {
+                let throttled = self.lifecycle.throttle() != throttle::State::Normal;
+                assert!(problem == NOT_REPLACED || throttled, "could be replaced");
+                assert!(std::mem::take(&mut self.running(worker.id).unwanted), "nobody asked, or twice");
+            }
+            Event::Exit { worker, forced, cause, .. } => {
                 let seen = &self.alive[&worker.id];
+                assert!(*cause != Cause::Disconnect || seen.unwanted);
                 assert!(seen.disconnected.is_some() || !seen.pid);
                 assert!(!forced || seen.drained.is_some() || seen.disconnected.is_some());
             }
@@ -440,26 +461,34 @@ impl World {
             }
             Action::Kill { .. } if self.leaving() => vec![],
             Action::Kill { id } if kept(id) || self.restored_before_kill(*id, actions, before) => vec![*id],
-            Action::Emit(Event::Reload(Roll::Failed { slot })) => {
-                self.askers_left_by_roll(*slot, actions, before)
-            }
+            Action::Emit(event) => match failed_plan(event) {
+                Some(slot) => self.askers_left_by_plan(slot, action, actions, before),
+                None => vec![],
+            },
             _ => vec![],
         }
     }
 
-    /// A roll failed and gave the slot back to a predecessor whose own time then ran out in the same step.
+    /// A plan failed and gave the slot back to a predecessor whose own time then ran out in the same step.
     fn restored_before_kill(&self, id: WorkerId, actions: &[Action], before: &Phases) -> bool {
         let slot = self.alive[&id].slot;
-        let at = |wanted: Action| actions.iter().position(|action| *action == wanted);
-        let failed = at(Action::Emit(Event::Reload(Roll::Failed { slot })));
+        let fails =
+            |action: &Action| matches!(action, Action::Emit(event) if failed_plan(event) == Some(slot));
+        let failed = actions.iter().position(fails);
+        let killed = actions.iter().position(|action| *action == Action::Kill { id });
         let restored = before.get(&id) == Some(&Phase::Retiring) && !self.alive[&id].asked;
-        restored && failed.is_some() && failed < at(Action::Kill { id })
+        restored && failed.is_some() && failed < killed
     }
 
-    /// Whoever asked to go while a roll was replacing it, and goes on retiring (or must stay) now that it failed.
-    fn askers_left_by_roll(&self, slot: usize, actions: &[Action], before: &Phases) -> Vec<WorkerId> {
-        let failed = Action::Emit(Event::Reload(Roll::Failed { slot }));
-        let earlier = actions.iter().take_while(|action| **action != failed);
+    /// Whoever asked to go while it was being replaced by plan, and goes on retiring (or must stay) now that this failed.
+    fn askers_left_by_plan(
+        &self,
+        slot: usize,
+        failed: &Action,
+        actions: &[Action],
+        before: &Phases,
+    ) -> Vec<WorkerId> {
+        let earlier = actions.iter().take_while(|action| *action != failed);
         let lost: Vec<WorkerId> = earlier
             .filter_map(|action| match action {
                 Action::Kill { id } => Some(*id),
@@ -533,6 +562,10 @@ impl World {
         for (id, seen) in self.alive.iter().filter(|(_, seen)| seen.asked) {
             assert!(matches!(phases[id], Phase::Retiring | Phase::Draining), "{id} unanswered: {seen:?}");
         }
+        let unwanted = self.alive.iter().filter(|(_, seen)| seen.unwanted);
+        for (id, seen) in unwanted {
+            assert!(phases[id] != Phase::Listening, "{id} is neither replaced nor said to stay: {seen:?}");
+        }
         if self.leaving() {
             assert!(phases.values().all(|&phase| phase == Phase::Draining));
         } else {
@@ -592,6 +625,15 @@ impl World {
             }
             _ => panic!("nothing will ever happen again: {:?}", self.lifecycle),
         }
+    }
+}
+
+/// The slot whose planned replacement was lost.
+fn failed_plan(event: &Event) -> Option<usize> {
+    match event {
+        Event::Reload(Roll::Failed { slot }) => Some(*slot),
+        Event::Error { worker, problem } if problem == NOT_REPLACED => Some(worker.slot),
+        _ => None,
     }
 }
 

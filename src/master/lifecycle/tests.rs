@@ -105,6 +105,7 @@ fn input(word: &str, arguments: &[&str]) -> Input {
         "roll" => Input::Command(Command::Roll),
         "grow" => Input::Command(Command::Grow),
         "shrink" => Input::Command(Command::Shrink),
+        "part" => Input::Command(Command::Disconnect(id)),
         _ => panic!("no such line: {word}"),
     }
 }
@@ -801,6 +802,261 @@ fn roll_survives_scaling() {
          shrink          | drain 2; Reload Done
          phases          | 1 Draining; 2 Draining; 3 Listening; 4 Draining; 5 Draining
          grow            | spawn 6@1",
+    );
+}
+
+// Disconnects.
+
+#[test]
+fn disconnect_replaces_first_then_drains_and_costs_nothing() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         part 1          | spawn 3@0
+         part 1          |
+         phases          | 1 Retiring; 2 Listening; 3 Starting
+         up 3            | Fork 3; Online 3; Listening 3; drain 1
+         part 1          |
+         deadline        | 5
+         exit 1          | Disconnect 1; Exit 1 Disconnect; Close 1
+         part 1          |
+         part 9          |
+         crash 2         | Disconnect 2; Exit 2 Crash; Close 2; spawn 4@1
+         crash 3         | Disconnect 3; Exit 3 Crash; Close 3; spawn 5@0",
+    );
+}
+
+#[test]
+fn two_disconnects_at_once_do_not_wait_for_each_other() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         part 2          | spawn 3@1
+         part 1          | spawn 4@0
+         up 4            | Fork 4; Online 4; Listening 4; drain 1
+         up 3            | Fork 3; Online 3; Listening 3; drain 2
+         phases          | 1 Draining; 2 Draining; 3 Listening; 4 Listening",
+    );
+}
+
+#[test]
+fn disconnect_of_a_worker_that_still_starts_waits_until_it_listens() {
+    play(
+        1,
+        "tick
+         part 1          |
+         spawned 1       | Fork 1
+         part 1          |
+         listening 1 0   |
+         listening 1 1   | Listening 1; spawn 2@0
+         part 2          |
+         up 2            | Fork 2; Online 2; Listening 2; drain 1; spawn 3@0",
+    );
+}
+
+#[test]
+fn disconnect_whose_replacement_dies_leaves_the_worker_and_costs_nothing() {
+    for death in ["crash 2", "disconnect 2", "failed 2\n crash 2", "wait 10", "refused 2\n exit 2"] {
+        play(
+            1,
+            &format!(
+                "tick
+                 up 1
+                 part 1
+                 spawned 2
+                 {death}
+                 suicide 1       | Suicide 1; spawn 3@0
+                 no-spawn 3
+                 no-spawn 4      | Error 4 broken; Exit 4 Spawn; Close 4; Giveup 2 1; stay 1"
+            ),
+        );
+    }
+    play(
+        1,
+        "tick
+         up 1
+         part 1          | spawn 2@0
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Error 1 cannot be disconnected: its replacement did not come up
+         phases          | 1 Listening
+         tick            |
+         part 1          | spawn 3@0
+         up 3            | Fork 3; Online 3; Listening 3; drain 1",
+    );
+}
+
+#[test]
+fn replacement_that_asks_before_it_listens_fails_the_disconnect_and_is_drained() {
+    play(
+        1,
+        "tick
+         up 1
+         part 1
+         spawned 2
+         suicide 2       | Suicide 2; Error 1 cannot be disconnected: its replacement did not come up; drain 2
+         exit 2          | Disconnect 2; Exit 2 Suicide; Close 2
+         phases          | 1 Listening",
+    );
+}
+
+#[test]
+fn worker_that_crashes_while_it_is_disconnected_costs_nothing_and_leaves_no_empty_slot() {
+    play(
+        1,
+        "tick
+         up 1
+         part 1          | spawn 2@0
+         crash 1         | Disconnect 1; Exit 1 Crash; Close 1
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; spawn 3@0",
+    );
+}
+
+#[test]
+fn worker_that_asks_while_it_is_disconnected_goes_as_a_suicide() {
+    play(
+        1,
+        "tick
+         up 1
+         part 1          | spawn 2@0
+         suicide 1       | Suicide 1
+         up 2            | Fork 2; Online 2; Listening 2; drain 1
+         exit 1          | Disconnect 1; Exit 1 Suicide; Close 1
+         part 2          | spawn 3@0
+         suicide 2       | Suicide 2
+         no-spawn 3      | Error 3 broken; Exit 3 Spawn; Close 3; Error 2 cannot be disconnected: its replacement did not come up; spawn 4@0
+         no-spawn 4      | Error 4 broken; Exit 4 Spawn; Close 4; spawn 5@0
+         no-spawn 5      | Error 5 broken; Exit 5 Spawn; Close 5; Giveup 2 1; stay 2",
+    );
+}
+
+#[test]
+fn disconnect_of_one_that_retires_or_drains_already_changes_nothing_unless_it_stays() {
+    play(
+        1,
+        "tick
+         up 1
+         suicide 1       | Suicide 1; spawn 2@0
+         part 1          |
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; spawn 3@0
+         no-spawn 3      | Error 3 broken; Exit 3 Spawn; Close 3; Giveup 2 1; stay 1; \
+                           Error 1 cannot be disconnected: restarts are throttled, so nobody can take its place
+         phases          | 1 Listening",
+    );
+    play(
+        1,
+        "tick
+         up 1
+         suicide 1
+         up 2            | Fork 2; Online 2; Listening 2; drain 1
+         part 1          |
+         exit 1          | Disconnect 1; Exit 1 Suicide; Close 1",
+    );
+}
+
+#[test]
+fn nobody_is_disconnected_while_restarts_are_throttled() {
+    play(
+        2,
+        &[
+            GIVEN_UP,
+            "part 2          | Error 2 cannot be disconnected: restarts are throttled, so nobody can take its place
+             phases          | 2 Listening
+             wait 60         | spawn 5@0
+             up 5            | Fork 5; Online 5; Listening 5
+             part 5          | Error 5 cannot be disconnected: restarts are throttled, so nobody can take its place
+             wait 60         |
+             part 5          | spawn 6@0",
+        ]
+        .concat(),
+    );
+}
+
+#[test]
+fn replacement_already_started_at_a_giveup_finishes_the_disconnect() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         part 1          | spawn 3@0
+         crash 2
+         no-spawn 4
+         no-spawn 5      | Error 5 broken; Exit 5 Spawn; Close 5; Giveup 2 2
+         up 3            | Fork 3; Online 3; Listening 3; drain 1",
+    );
+}
+
+#[test]
+fn disconnect_and_roll_do_not_replace_the_same_worker_twice() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         roll            | Reload Started; spawn 3@0
+         part 1          |
+         part 2          | spawn 4@1
+         up 4            | Fork 4; Online 4; Listening 4; drain 2
+         up 3            | Fork 3; Online 3; Listening 3; drain 1; Reload Done
+         exit 1          | Disconnect 1; Exit 1 Disconnect; Close 1",
+    );
+}
+
+#[test]
+fn disconnect_of_a_worker_whose_roll_fails_is_tried_for_itself() {
+    play(
+        1,
+        "tick
+         up 1
+         roll            | Reload Started; spawn 2@0
+         part 1          |
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Reload Failed 0; spawn 3@0
+         up 3            | Fork 3; Online 3; Listening 3; drain 1
+         exit 1          | Disconnect 1; Exit 1 Disconnect; Close 1",
+    );
+}
+
+#[test]
+fn roll_waits_for_a_disconnect_and_survives_its_failure() {
+    play(
+        1,
+        "tick
+         up 1
+         part 1          | spawn 2@0
+         roll            | Reload Started
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Error 1 cannot be disconnected: its replacement did not come up; spawn 3@0
+         up 3            | Fork 3; Online 3; Listening 3; drain 1; Reload Done",
+    );
+    play(
+        1,
+        "tick
+         up 1
+         part 1          | spawn 2@0
+         roll            | Reload Started
+         up 2            | Fork 2; Online 2; Listening 2; drain 1; spawn 3@0
+         up 3            | Fork 3; Online 3; Listening 3; drain 2; Reload Done
+         exit 1          | Disconnect 1; Exit 1 Disconnect; Close 1
+         exit 2          | Disconnect 2; Exit 2 Reload; Close 2",
+    );
+}
+
+#[test]
+fn shrinking_and_stopping_end_a_disconnect() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         part 2          | spawn 3@1
+         shrink          | drain 2
+         spawned 3       | Fork 3; drain 3
+         part 1          | spawn 4@0
+         stop            | close listeners; drain 1 to stop
+         part 1          |
+         spawned 4       | Fork 4; drain 4 to stop",
     );
 }
 

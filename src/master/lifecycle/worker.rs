@@ -6,8 +6,8 @@ use super::{Action, Turn};
 use crate::event::{Cause, Event, WorkerId, WorkerRef};
 use std::time::Instant;
 
-/// A worker's life. It only goes forward, but for two ways back: `stay` and a failed roll make a `Retiring` worker
-/// again what it was.
+/// A worker's life. It only goes forward, but for two ways back: `stay` and a planned replacement that fails make a
+/// `Retiring` worker again what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Asked for; its process may run but has not spoken yet.
@@ -16,7 +16,7 @@ pub enum Phase {
     Online,
     /// It accepts on every listener.
     Listening,
-    /// It is to be replaced (it asked, or a roll does it) and goes on as before until its replacement listens.
+    /// It is to be replaced (it asked, a roll does it, or the program wants it) and goes on as before until its replacement listens.
     Retiring,
     /// It is on its way out and keeps no slot: told to drain, killed, or gone from its channel. Its patience timer
     /// runs from here and not before.
@@ -43,6 +43,8 @@ pub struct Worker {
     pub(super) account: Account,
     /// It sent a suicide that is not answered yet.
     pub(super) asking: bool,
+    /// The program wants it replaced (`Command::Disconnect`), which has not been done or refused yet.
+    pub(super) unwanted: bool,
     /// Its channel is open.
     pub(super) connected: bool,
     /// Why it leaves, if somebody decided that or it announced it; an exit without one is a crash.
@@ -57,8 +59,17 @@ pub(super) enum Account {
     Open,
     /// It was charged, and is so only once, however often it asks and however it then ends.
     Charged,
-    /// It replaces somebody in a roll and does not listen yet: its end ends the roll and is not charged.
-    Planned,
+    /// It replaces somebody by plan and does not listen yet: its end ends the plan and is not charged.
+    Planned(Plan),
+}
+
+/// Why a worker that goes on well is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// All are.
+    Roll,
+    /// The program wants this one replaced.
+    Disconnect,
 }
 
 /// What a worker is being waited for. The instants say since when.
@@ -87,6 +98,7 @@ impl Worker {
             heard: vec![false; listeners],
             account,
             asking: false,
+            unwanted: false,
             connected: true,
             cause: None,
             fuse: Fuse::Unlit,

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::handler::IntoHandler;
 use crate::ipc::node;
+use crate::master::Pool;
 use crate::sys::process;
 use crate::worker::{self, Worker};
 use crate::{cli, master};
@@ -19,8 +20,8 @@ use std::sync::{Mutex, OnceLock};
 /// once per worker; those are recognised by a mark in their environment. So whatever stands before `run` runs in
 /// every process, and a test harness cannot be started again as a worker: tests have [`Server`](crate::Server).
 ///
-/// Call `run` before there is a second thread: it forks, and it writes the master's title over the program's arguments.
-/// Read `std::env::args` before it; from then on they are not what they were.
+/// Call `run` before there is a second thread: it takes the signals, and it writes the master's title over the program's
+/// arguments. ([`Pool`] says when a thread of the master's may start.) Read `std::env::args` before it; from then on they are not what they were.
 ///
 /// ```no_run
 /// use uringd::{Cluster, Request, Response};
@@ -36,6 +37,7 @@ pub struct Cluster {
     options: Options,
     problem: Option<Error>,
     on_event: Box<dyn FnMut(&Event)>,
+    pool: Pool,
 }
 
 /// What this process is.
@@ -50,7 +52,7 @@ pub enum Role {
 impl Cluster {
     /// One worker per core on port 1337; see [`Options`] for everything else.
     pub fn new() -> Cluster {
-        Cluster { options: Options::default(), problem: None, on_event: Box::new(|_| {}) }
+        Cluster { options: Options::default(), problem: None, on_event: Box::new(|_| {}), pool: Pool::new() }
     }
 
     /// Gives the program all of uringd's flags and `URINGD_*` variables. Ends the process after `--help` (exit code
@@ -109,6 +111,15 @@ impl Cluster {
         self
     }
 
+    /// The workers, for the program in the master: messages and sockets to them, signals, replacement. For `on_event`, and
+    /// for threads of the master's.
+    pub fn pool(&self) -> Pool {
+        match Cluster::role() {
+            Role::Master => self.pool.clone(),
+            Role::Worker => Pool::closed(),
+        }
+    }
+
     /// Serves until told to stop. In the master it returns when the last worker is gone; in a worker it does not
     /// return at all.
     ///
@@ -131,7 +142,7 @@ impl Cluster {
         match this_process().as_ref().map_err(|problem| Error::config("worker", problem.clone()))? {
             Process::Master => match self.problem {
                 Some(problem) => Err(problem),
-                None => master::run(Config::resolve(&self.options)?, self.on_event),
+                None => master::run(Config::resolve(&self.options)?, self.on_event, &self.pool),
             },
             Process::Worker { channel, master } => {
                 let channel = channel.lock().ok().and_then(|mut channel| channel.take());

@@ -109,7 +109,7 @@ pub enum Cause {
     Suicide,
     /// A roll replaced it (SIGHUP).
     Reload,
-    /// The program had it replaced (`Pool::disconnect`).
+    /// The program had it replaced ([`Pool::disconnect`](crate::Pool::disconnect)).
     Disconnect,
     /// The pool was made smaller (SIGTTOU).
     Scale,

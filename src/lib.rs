@@ -41,6 +41,7 @@ pub use http::sse;
 pub use http::{Admission, Gone, InvalidStatus, Pieces, Request, Response, Sender, Status};
 #[cfg(feature = "json")]
 pub use http::{Json, JsonError};
+pub use master::Pool;
 pub use server::{Server, StopHandle};
 pub use sys::file::MappedFile;
 pub use worker::Worker;

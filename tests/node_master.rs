@@ -16,7 +16,7 @@ const net = require('net');
 const say = (what) => process.stderr.write(JSON.stringify(what) + '\n');
 const [program, mode] = process.argv.slice(2);
 const worker = fork('worker', [], { execPath: program, execArgv: [] });
-worker.on('message', (message) => say({ message }));
+worker.on('message', (message) => (mode === 'messages' && message.Ball ? worker.send(message) : say({ message })));
 worker.on('error', () => {}); // it may be gone before it is sent anything
 worker.on('disconnect', () => say({ disconnect: true }));
 worker.on('exit', (code, signal) => { say({ exit: code, signal }); process.exit(0); });
@@ -39,21 +39,25 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn command(mode: &str) -> (Command, TempDir) {
+    fn command(program: Program, mode: &str) -> (Command, TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let script = directory.path().join("master.js");
         fs::write(&script, MASTER).unwrap();
         let mut command = bare_command("node".as_ref());
-        command.arg(script).arg(Program::Faulty.path()).arg(mode);
+        command.arg(script).arg(program.path()).arg(mode);
         (command, directory)
     }
 
     /// `None` where there is no Node.
     fn start(mode: &str) -> Option<Fixture> {
+        Fixture::start_with(Program::Faulty, mode)
+    }
+
+    fn start_with(program: Program, mode: &str) -> Option<Fixture> {
         if !has_node() {
             return None;
         }
-        let (mut command, directory) = Fixture::command(mode);
+        let (mut command, directory) = Fixture::command(program, mode);
         let mut server = Server::launch(&mut command);
         let ready = server.wait_for("the socket is with the worker", |line| line["ready"].is_number());
         server.address.set_port(ready["ready"].as_u64().unwrap() as u16);
@@ -130,6 +134,31 @@ fn it_serves_single_connections_that_node_accepted() {
 }
 
 #[test]
+fn messages_reach_node_and_come_back_in_order_and_the_channels_own_words_do_not_go() {
+    let Some(mut fixture) = Fixture::start_with(Program::Messages, "messages") else { return };
+    let mut client = fixture.server.connect();
+    assert!(client.get("/echo?n=10000&size=10").text().starts_with("10000 back in order, 100000 octets"));
+    assert!(client.get("/echo?n=1&size=1048576").text().starts_with("1 back in order, 1048576 octets"));
+    assert!(client.get("/refused").text().contains("may not begin with NODE_"));
+    assert!(client.get("/").text().starts_with("counted"));
+    let said = fixture.server.wait_for("what Node heard", |line| !line["message"].is_null());
+    assert_eq!(said["message"], "Counted");
+    fixture.server.signal("USR2");
+    fixture.expect_exit(0);
+}
+
+#[test]
+fn the_handler_is_asked_about_each_socket_that_node_sends() {
+    let Some(mut fixture) = Fixture::start_with(Program::Messages, "connections") else { return };
+    for number in 1..=3 {
+        let mut client = fixture.server.connect();
+        assert!(client.get("/sockets").text().starts_with(&format!("sockets {number}, ")));
+    }
+    fixture.server.signal("USR2");
+    fixture.expect_exit(0);
+}
+
+#[test]
 fn it_is_gone_when_node_is_killed() {
     let Some(mut fixture) = Fixture::start("server") else { return };
     assert_eq!(fixture.server.get("/pid").pid(), fixture.worker);
@@ -147,7 +176,7 @@ fn what_keeps_it_from_serving_is_said_in_one_line() {
         ("URINGD_MAX_CONNECTIONS", "4000000000", 2, "--max-connections 4000000000: expected at most"),
         ("URINGD_KILL_TIMEOUT", "5", 2, "URINGD_KILL_TIMEOUT"),
     ] {
-        let (mut command, _directory) = Fixture::command("server");
+        let (mut command, _directory) = Fixture::command(Program::Faulty, "server");
         let server = Server::launch(command.env(name, value));
         let exit = server.wait_for("the worker's exit", |line| !line["exit"].is_null());
         assert_eq!(exit["exit"], code, "{name}");

@@ -99,6 +99,38 @@ fn a_connection_is_not_released_in_the_middle_of_a_body() {
     assert_eq!(client.get("/pid").pid(), second.pid());
 }
 
+/// A program's socket is the handler's to decide about, whatever is said with it; a connection on its way is not. And what
+/// the program says to a worker that has not been told how to serve yet waits for it.
+#[test]
+fn the_handler_is_asked_about_a_programs_socket_and_not_about_a_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted: Arc<OwnedFd> = Arc::new(listener.try_clone().unwrap().into());
+    let mut first = Worker::start(1);
+    first.listen(&accepted);
+    let mut client = Client::connect(address);
+    assert_eq!(client.get("/pid").pid(), first.pid());
+    first.channel.send_to_worker(&ToWorker::Release).unwrap();
+    let (socket, travelling) = first.wait_for_connection();
+    drop(first);
+
+    let mut second = Worker::start_with(Program::Messages, 2, &[json!({"Total": 7})]);
+    let story = serde_json::to_value(&travelling).unwrap();
+    second.channel.send_connection(&travelling, socket).unwrap();
+    second.flush();
+    assert!(client.get("/sockets").text().starts_with("sockets 0, "));
+    assert!(client.get("/total").text().starts_with("total 7, "));
+
+    listener.set_nonblocking(false).unwrap();
+    for (number, message) in [json!("conn"), story, json!(null)].into_iter().enumerate() {
+        let mut client = Client::connect(address);
+        let socket = OwnedFd::from(listener.accept().unwrap().0);
+        second.channel.send_handle(HandleKind::Socket, message, socket).unwrap();
+        second.flush();
+        assert!(client.get("/sockets").text().starts_with(&format!("sockets {}, ", number + 1)));
+    }
+}
+
 /// A worker process, with this test for a master.
 struct Worker {
     child: Child,
@@ -107,10 +139,15 @@ struct Worker {
 
 impl Worker {
     fn start(id: u32) -> Worker {
+        Worker::start_with(Program::Faulty, id, &[])
+    }
+
+    /// `early` is said before it is told how to serve.
+    fn start_with(program: Program, id: u32, early: &[serde_json::Value]) -> Worker {
         let (mut channel, theirs) = Channel::pair().unwrap();
         // its end arrives as standard input; the shell makes it descriptor 3 and becomes the program
         let mut command = Command::new("sh");
-        command.args(["-c", "exec 3<&0 </dev/null; exec \"$0\""]).arg(Program::Faulty.path());
+        command.args(["-c", "exec 3<&0 </dev/null; exec \"$0\""]).arg(program.path());
         command.env("URINGD_WORKER", std::process::id().to_string()).env("NODE_CHANNEL_FD", "3");
         let child = command.stdin(Stdio::from(theirs)).stderr(Stdio::null()).spawn().unwrap();
         let settings = WorkerSettings {
@@ -130,6 +167,7 @@ impl Worker {
             log_level: LogLevel::Debug,
         };
         let start = Start { id, slot: id as usize, core: None, listeners: vec!["test".into()], settings };
+        early.iter().for_each(|message| channel.send_plain(message).unwrap());
         channel.send_to_worker(&ToWorker::Start(start)).unwrap();
         let mut worker = Worker { child, channel };
         worker.wait(|received| matches!(ToMaster::read(received), Ok(Some(ToMaster::Online { .. }))));
@@ -149,6 +187,17 @@ impl Worker {
         match self.wait(|received| matches!(received, Received::Connection { .. })) {
             Received::Connection { travelling, socket } => (socket, travelling),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Until it has all.
+    fn flush(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.channel.is_idle() {
+            assert!(Instant::now() < deadline, "the worker does not take it");
+            self.channel.flush().unwrap();
+            self.channel.receive().unwrap();
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

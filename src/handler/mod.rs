@@ -40,7 +40,8 @@ use std::sync::Arc;
             `Response`, a `Status`, text, bytes, or a `Result` of one of them"
 )]
 pub trait Handler: 'static {
-    /// Answers one request. A panic answers 500, is logged, and has the worker replaced (see `--on-panic`).
+    /// Answers one request. A panic answers 500, is logged, and has the worker replaced, unless `--on-panic` has it
+    /// otherwise.
     fn handle(&mut self, request: &Request<'_>) -> Reply;
 
     /// Looks at the head of a request that has content, before any of that is read, and says what is to become of it.
@@ -50,12 +51,14 @@ pub trait Handler: 'static {
         Admission::Collect
     }
 
-    /// The master has sent a message (`Pool::send`, or `worker.send` of a Node master).
+    /// The master has sent a message ([`Pool::send`](crate::Pool::send), or `worker.send` of a Node master). A panic in this
+    /// or in the methods below is what it is in [`handle`](Self::handle).
     fn message(&mut self, message: Message) {
         let _ = message;
     }
 
-    /// The master has sent a connected socket with a message. What is given back is served as a client like any other;
+    /// The master has sent a connected socket with a message ([`Pool::send_socket`](crate::Pool::send_socket), or
+    /// `worker.send` of a Node master). What is given back is served as a client like any other;
     /// a handler that keeps the socket has it for itself.
     fn socket(&mut self, socket: OwnedFd, message: Message) -> Option<OwnedFd> {
         let _ = message;

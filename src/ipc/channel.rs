@@ -36,6 +36,8 @@ pub struct Channel {
     scratch: Box<[u8]>,
     /// [`Received::Closed`] or [`Received::Broken`] was given out.
     over: bool,
+    /// Sockets that waited to be sent when the peer was found to be gone.
+    sockets_lost: usize,
 }
 
 /// A descriptor whose line is not complete yet. It came with the first byte of that line, and a read stops at
@@ -73,6 +75,7 @@ impl Channel {
             arrived: VecDeque::new(),
             scratch: vec![0; READ_SIZE].into(),
             over: false,
+            sockets_lost: 0,
         })
     }
 
@@ -100,6 +103,15 @@ impl Channel {
     /// `InvalidInput` for a message that may not travel (see [`node::plain`]); else as [`flush`](Self::flush).
     pub fn send_plain(&mut self, message: &Value) -> io::Result<()> {
         self.outbox.push(node::plain(message)?);
+        self.flush()
+    }
+
+    /// Sends a line of [`node::line`].
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush), for all that is queued.
+    pub(crate) fn send_line(&mut self, line: Vec<u8>) -> io::Result<()> {
+        self.outbox.push(line);
         self.flush()
     }
 
@@ -147,6 +159,7 @@ impl Channel {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => return Ok(()),
                     ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+                        self.sockets_lost += self.outbox.sockets();
                         self.outbox = Outbox::default();
                         return Err(ErrorKind::BrokenPipe.into());
                     }
@@ -165,6 +178,11 @@ impl Channel {
     /// Bytes that wait to be written: for the socket, or for the peer's ACK of the handle before them.
     pub fn waiting(&self) -> usize {
         self.outbox.waiting()
+    }
+
+    /// How many of the `net.Socket` handles that were sent the peer does not have; once it is gone: will never have.
+    pub fn sockets_waiting(&self) -> usize {
+        self.sockets_lost + self.outbox.sockets()
     }
 
     /// Whether nothing is queued and the peer has acknowledged every handle: nothing is lost by closing now.

@@ -168,6 +168,15 @@ pub fn check(message: &Message) -> Result<usize> {
     }
 }
 
+/// The line for a user's message, checked.
+///
+/// # Errors
+/// As [`check`].
+pub fn line(message: &Message) -> Result<Vec<u8>> {
+    check(message)?;
+    plain(message.value()).map_err(|error| Error::Message { done: "sent", problem: error.to_string() })
+}
+
 fn taken_for_internal(message: &Value) -> Option<String> {
     internal_command(message).map(|cmd| {
         format!("its cmd may not begin with {INTERNAL_PREFIX}, which is the channel's own (it is {cmd})")

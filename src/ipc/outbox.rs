@@ -121,6 +121,14 @@ impl Outbox {
         self.current.is_some() || !self.replies.is_empty() || queue_moves
     }
 
+    /// Sockets of programs, and connections, that the peer does not have yet.
+    pub fn sockets(&self) -> usize {
+        let lines = self.unacknowledged.iter().chain(&self.current).chain(&self.queue);
+        lines
+            .filter(|line| line.handle.as_ref().is_some_and(|handle| handle.kind == HandleKind::Socket))
+            .count()
+    }
+
     /// Bytes that the socket has not taken yet.
     pub fn waiting(&self) -> usize {
         self.waiting

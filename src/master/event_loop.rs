@@ -5,20 +5,21 @@
 
 use super::lifecycle::{Action, Command, Input, Lifecycle, Limits, Outcome};
 use super::listeners::Bound;
+use super::pool::{Order, Orders};
 use super::report;
 use super::spawn::Spawner;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{Event, ExitStatus, Message, WorkerId, WorkerRef};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
-use crate::ipc::{Channel, HandleKind, Received};
+use crate::ipc::{Channel, HandleKind, Received, WAITING_MAX};
 use crate::sys::process::{Child, Ended};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +35,9 @@ const SIGNALS: [Signal; 8] = [
     Signal::SIGUSR2,
 ];
 
+/// Why an order cannot be carried out, most often.
+const GONE: &str = "it is gone";
+
 /// See the module's comment.
 pub struct EventLoop {
     config: Config,
@@ -41,6 +45,7 @@ pub struct EventLoop {
     spawner: Spawner,
     signals: SignalFd,
     on_event: Box<dyn FnMut(&Event)>,
+    orders: Orders,
     lifecycle: Lifecycle,
     workers: BTreeMap<WorkerId, Process>,
     inputs: VecDeque<Input>,
@@ -56,6 +61,8 @@ struct Process {
     child: Child,
     /// `None` once it is read to its end.
     channel: Option<Channel>,
+    /// It has spoken, and was told how to serve.
+    online: bool,
     reaped: bool,
 }
 
@@ -63,6 +70,7 @@ struct Process {
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
+    Orders,
     Child(WorkerId),
     Channel(WorkerId),
 }
@@ -82,6 +90,7 @@ impl EventLoop {
         spawner: Spawner,
         signals: SignalFd,
         on_event: Box<dyn FnMut(&Event)>,
+        orders: Orders,
     ) -> EventLoop {
         let limits = Limits {
             kill_timeout: config.kill_timeout,
@@ -97,6 +106,7 @@ impl EventLoop {
             spawner,
             signals,
             on_event,
+            orders,
             workers: BTreeMap::new(),
             inputs: VecDeque::new(),
             stops: 0,
@@ -152,7 +162,8 @@ impl EventLoop {
         self.inputs.push_back(match self.spawner.start(slot) {
             Ok((child, channel)) => {
                 let pid = child.pid;
-                self.workers.insert(id, Process { slot, child, channel: Some(channel), reaped: false });
+                let process = Process { slot, child, channel: Some(channel), online: false, reaped: false };
+                self.workers.insert(id, process);
                 Input::Spawned { id, pid }
             }
             Err(error) => Input::SpawnFailed { id, problem: format!("cannot be started: {error}") },
@@ -216,6 +227,7 @@ impl EventLoop {
         for source in ready {
             match source {
                 Source::Signals => self.read_signals(),
+                Source::Orders => self.obey(),
                 Source::Channel(id) => {
                     self.hear(id);
                 }
@@ -226,8 +238,9 @@ impl EventLoop {
     }
 
     fn poll_set(&self) -> (Vec<Source>, Vec<PollFd<'_>>) {
-        let mut sources = vec![Source::Signals];
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut sources = vec![Source::Signals, Source::Orders];
+        let own = [self.signals.as_fd(), self.orders.as_fd()];
+        let mut fds = own.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).to_vec();
         for (id, worker) in &self.workers {
             if let Some(channel) = &worker.channel {
                 let writable = if channel.wants_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
@@ -272,6 +285,80 @@ impl EventLoop {
         self.inputs.push_back(Input::Command(command));
     }
 
+    // ---- the program's orders ----
+
+    fn obey(&mut self) {
+        for order in self.orders.take() {
+            match order {
+                Order::Send { worker, line } => self.deliver(worker, line),
+                Order::Broadcast { line } => self.deliver_to_all(&line),
+                Order::SendSocket { worker, message, socket } => self.hand_over(worker, &message, socket),
+                Order::Kill { worker, signal } => self.signal(worker, signal),
+                Order::Disconnect { worker } if self.workers.contains_key(&worker) => {
+                    self.inputs.push_back(Input::Command(Command::Disconnect(worker)));
+                }
+                Order::Disconnect { worker } => {
+                    self.trouble(worker, format!("cannot be disconnected: {GONE}"));
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, id: WorkerId, line: Vec<u8>) {
+        let delivered = self.addressee(id, line.len()).and_then(|channel| match channel.send_line(line) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(GONE.to_owned()),
+            said => Ok(said),
+        });
+        match delivered {
+            Ok(said) => self.check_said(id, said),
+            Err(why) => self.trouble(id, format!("a message to it is lost: {why}")),
+        }
+    }
+
+    fn deliver_to_all(&mut self, line: &[u8]) {
+        let speaks = |worker: &Process| worker.online && worker.channel.is_some();
+        let online = self.workers.iter().filter(|(_, worker)| speaks(worker));
+        for id in online.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.deliver(id, line.to_vec());
+        }
+    }
+
+    /// One that its worker does not take before it is gone is counted when its channel closes.
+    fn hand_over(&mut self, id: WorkerId, message: &Message, socket: OwnedFd) {
+        let delivered = self.addressee(id, message.octets()).and_then(|channel| {
+            match channel.send_handle(HandleKind::Socket, message.value().clone(), socket) {
+                // with a socket around it a message can be too long that alone is not
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Err(error.to_string()),
+                said => Ok(said),
+            }
+        });
+        match delivered {
+            Ok(said) => self.check_said(id, said),
+            Err(why) => self.trouble(id, format!("a socket to it is lost: {why}")),
+        }
+    }
+
+    /// The channel to a worker, or why nothing can be sent: one that does not read is not sent to without end.
+    fn addressee(&mut self, id: WorkerId, octets: usize) -> std::result::Result<&mut Channel, String> {
+        let channel = self.workers.get_mut(&id).and_then(|worker| worker.channel.as_mut());
+        match channel {
+            None => Err(GONE.to_owned()),
+            Some(channel) if channel.waiting() + octets > WAITING_MAX => {
+                Err(format!("{} MiB wait already for it to read them", WAITING_MAX >> 20))
+            }
+            Some(channel) => Ok(channel),
+        }
+    }
+
+    fn signal(&mut self, id: WorkerId, signal: i32) {
+        let problem = match self.workers.get(&id).map(|worker| worker.child.signal(signal)) {
+            Some(Ok(())) => return tracing::debug!(id, signal, "signal sent"),
+            None | Some(Err(Errno::ESRCH)) => GONE.to_owned(),
+            Some(Err(errno)) => errno.to_string(),
+        };
+        self.trouble(id, format!("cannot be sent signal {signal}: {problem}"));
+    }
+
     // ---- workers ----
 
     /// Its last words are heard before its end is.
@@ -279,7 +366,8 @@ impl EventLoop {
         let Some(ended) = self.workers.get(&id).and_then(|worker| worker.child.reap()) else { return };
         while self.workers.get(&id).is_some_and(|worker| worker.channel.is_some()) {
             if !self.hear(id) {
-                break;
+                // its ring may hold the channel open for a moment longer than it lives
+                self.disconnected(id);
             }
         }
         if let Some(worker) = self.workers.get_mut(&id) {
@@ -323,7 +411,12 @@ impl EventLoop {
             Received::Plain(message) => {
                 self.emit(&Event::Message { worker: self.reference(id), message: Message::of(message) });
             }
-            Received::HandleLost { .. } => self.trouble(id, "a listening socket did not reach it".into()),
+            Received::HandleLost { kind: HandleKind::Server, .. } => {
+                self.trouble(id, "a listening socket did not reach it".into());
+            }
+            Received::HandleLost { .. } => {
+                self.trouble(id, "a socket sent to it is lost: it has no descriptor left".into());
+            }
             // nothing here asks a worker for its connections yet
             Received::Handle { .. }
             | Received::Connection { .. }
@@ -357,6 +450,7 @@ impl EventLoop {
             report::ring(ring);
         }
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.online = true;
         let Some(channel) = &mut worker.channel else { return };
         let start = Start {
             id,
@@ -375,9 +469,11 @@ impl EventLoop {
     }
 
     fn disconnected(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.channel = None;
-            self.inputs.push_back(Input::Disconnected { id });
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let sockets = worker.channel.take().map_or(0, |channel| channel.sockets_waiting());
+        self.inputs.push_back(Input::Disconnected { id });
+        if sockets > 0 {
+            self.trouble(id, format!("sockets to it are lost ({sockets}): {GONE}"));
         }
     }
 

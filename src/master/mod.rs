@@ -1,6 +1,6 @@
 //! The master: binds, starts workers, supervises them, and never serves a request. Reading order: `listeners` and
 //! `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
-//! performs), `report` (what it says), `pid_file`.
+//! performs), `pool` (what the program wants), `report` (what it says), `pid_file`.
 //!
 //! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
 
@@ -8,9 +8,12 @@ mod event_loop;
 pub mod lifecycle;
 pub(crate) mod listeners;
 mod pid_file;
+mod pool;
 mod report;
 mod spawn;
 pub mod throttle;
+
+pub use pool::Pool;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -26,7 +29,7 @@ use spawn::Spawner;
 ///
 /// # Errors
 /// Why it could not run, or that it gave up.
-pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>) -> Result<()> {
+pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> Result<()> {
     log::init(config.log_format, config.log_level);
     process::set_name("uringd-master");
     process::set_title(&title());
@@ -43,7 +46,7 @@ pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>) -> Result<()
     let spawner = Spawner::new()?;
     let bound = listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
-    EventLoop::new(config, bound, spawner, signals, on_event).run()
+    EventLoop::new(config, bound, spawner, signals, on_event, pool.open()?).run()
 }
 
 /// Must be made before it is set: it is written over the arguments.

@@ -1,10 +1,10 @@
 //! Sockets: accepting with the peer's address, and what nix says with raw descriptors.
 //!
-//! Neighbours: `worker::listeners` accepts with it, `worker::control` asks for peers, `master::listeners` sets options,
-//! `ring` reads the addresses its accepts wrote.
+//! Neighbours: `worker::listeners` accepts with it, `worker::event_loop` asks for peers, `master::listeners` sets options,
+//! `master::pool` asks what a socket is, `ring` reads the addresses its accepts wrote.
 
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, SockaddrLike, SockaddrStorage};
+use nix::sys::socket::{Shutdown, SockType, SockaddrLike, SockaddrStorage, getsockopt, sockopt};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -44,6 +44,12 @@ pub(crate) fn limit_unsent(socket: BorrowedFd<'_>, octets: u32) -> Result<(), Er
         )
     };
     Errno::result(result).map(|_| ())
+}
+
+/// Whether this is a stream socket that does not listen.
+pub(crate) fn is_connection(socket: BorrowedFd<'_>) -> bool {
+    let is_stream = getsockopt(&socket, sockopt::SockType) == Ok(SockType::Stream);
+    is_stream && getsockopt(&socket, sockopt::AcceptConn) == Ok(false)
 }
 
 /// Stops a listening socket for every process that holds a copy: clients are refused from now on.

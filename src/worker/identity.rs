@@ -65,7 +65,7 @@ impl Worker {
         self.0.files.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Sends a message to the master, where it is an [`Event::Message`](crate::Event::Message), and a `message` event in
+    /// Sends a message to the master, where it is an [`Event::Message`](crate::Event::Message), or a `message` event in
     /// a Node master. Messages arrive in the order in which they were sent. They leave at the end of the loop's turn; a
     /// master that is gone does not hear them. An object whose `act` is `"suicide"` asks for this worker's replacement, as
     /// it does in Node programs.

@@ -26,6 +26,8 @@ pub enum Program {
     Faulty,
     /// `examples/mirror.rs`.
     Mirror,
+    /// `examples/messages.rs`.
+    Messages,
 }
 
 /// A running master with its workers, in a process group of its own that ends with this value.
@@ -48,6 +50,7 @@ impl Program {
             Program::Uringd => uringd,
             Program::Faulty => uringd.with_file_name("examples").join("faulty"),
             Program::Mirror => uringd.with_file_name("examples").join("mirror"),
+            Program::Messages => uringd.with_file_name("examples").join("messages"),
         }
     }
 
@@ -174,7 +177,7 @@ impl Server {
     }
 
     /// Waits until something is so, looking again whenever the log grows (and every 10 ms).
-    pub fn wait(&self, what: &str, so: impl Fn() -> bool) {
+    pub fn wait(&self, what: &str, mut so: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !so() {
             if Instant::now() >= deadline {

@@ -348,7 +348,21 @@ fn a_peer_that_dies_with_unread_bytes_is_closed_like_any_other() {
     let gone = channel.send_handle(HandleKind::Socket, json!(1), connection.clone()).unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::BrokenPipe);
     assert_eq!((channel.is_idle(), Arc::strong_count(&connection)), (true, 1));
-    assert_eq!(receive(&mut channel), ["plain 1", "closed"]);
+    assert_eq!(
+        (receive(&mut channel), channel.sockets_waiting()),
+        (vec!["plain 1".to_owned(), "closed".to_owned()], 1)
+    );
+
+    let (mut channel, peer) = channel_and_peer();
+    channel.send_handle(HandleKind::Socket, json!(1), socket()).unwrap();
+    channel.send_handle(HandleKind::Server, json!(1), socket()).unwrap();
+    channel.send_handle(HandleKind::Socket, json!(1), socket()).unwrap();
+    assert_eq!(channel.sockets_waiting(), 2);
+    write(&peer, ACK, None);
+    receive(&mut channel);
+    assert_eq!(channel.sockets_waiting(), 1);
+    drop(peer);
+    assert_eq!((receive(&mut channel), channel.sockets_waiting()), (vec!["closed".to_owned()], 1));
 }
 
 #[test]

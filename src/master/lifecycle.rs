@@ -14,7 +14,9 @@ mod worker;
 
 pub use worker::{Phase, Worker};
 
-use super::throttle::{self, Throttle, Verdict};
+#[cfg(test)]
+use super::throttle;
+use super::throttle::{Throttle, Verdict};
 use crate::error::RingRefusal;
 use crate::event::{Cause, Event, ExitStatus, WorkerId};
 use roll::Rolling;
@@ -256,21 +258,6 @@ impl Lifecycle {
     pub fn next_deadline(&self) -> Option<Instant> {
         let throttle = if self.serving() { self.throttle.next_deadline() } else { None };
         self.workers.values().filter_map(|worker| self.limits.deadline(worker.fuse)).chain(throttle).min()
-    }
-
-    /// Everybody who is not gone, oldest first.
-    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
-        self.workers.values()
-    }
-
-    /// How many workers there should be.
-    pub fn wanted(&self) -> usize {
-        self.wanted
-    }
-
-    /// Whether the dead are replaced, for reports.
-    pub fn throttle(&self) -> throttle::State {
-        self.throttle.state()
     }
 
     fn take(&mut self, input: Input, turn: &mut Turn<'_>) {
@@ -723,6 +710,25 @@ impl Turn<'_> {
 
     fn emit(&mut self, event: Event) {
         self.act(Action::Emit(event));
+    }
+}
+
+/// What tests look at.
+#[cfg(test)]
+impl Lifecycle {
+    /// Everybody who is not gone, oldest first.
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    /// How many workers there should be.
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Whether the dead are replaced, for reports.
+    pub fn throttle(&self) -> throttle::State {
+        self.throttle.state()
     }
 }
 

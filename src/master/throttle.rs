@@ -55,7 +55,8 @@ impl Throttle {
         Throttle { limit, window, charged: VecDeque::new(), state: State::Normal }
     }
 
-    /// For reports.
+    /// For tests.
+    #[cfg(test)]
     pub fn state(&self) -> State {
         self.state
     }

@@ -13,6 +13,10 @@
 //! | `/exit` | calls exit(7) |
 //! | `/hang?ms=N` | answers after N ms by a timer; the loop goes on |
 //! | `/block?ms=N` | sleeps N ms in the handler; the loop does not go on |
+//! | `/later-panic?ms=N` | panics in a future, after N ms |
+//! | `/drop-panic` | never answers, and panics when its client has gone |
+//! | `/stream-panic?ms=N` | sends the beginning of an answer and panics after N ms |
+//! | `/spin?ms=N` | answers after N ms by a future that wakes itself all the time |
 //! | `/bytes?n=N` | answers with N octets |
 //! | `/boot` | from now on new workers exit before they listen, if `FAULTY_BOOT_FILE` names a file; again: no longer |
 //!
@@ -28,7 +32,8 @@ use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 use uringd::{Cluster, Event, Handler, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
@@ -124,6 +129,32 @@ fn answer(request: &Request<'_>) -> Reply {
             std::thread::sleep(Duration::from_millis(number(request, "ms")));
             pid().into()
         }
+        "/later-panic" => {
+            let time = Duration::from_millis(number(request, "ms"));
+            Reply::later(async move {
+                uringd::sleep(time).await;
+                panic!("asked to, later");
+                #[expect(unreachable_code, reason = "what a future answers must be known")]
+                Status::OK
+            })
+        }
+        "/drop-panic" => {
+            let bomb = Bomb;
+            Reply::later(async move {
+                let _bomb = bomb;
+                std::future::pending::<Response>().await
+            })
+        }
+        "/stream-panic" => {
+            let time = Duration::from_millis(number(request, "ms"));
+            let (mut sender, response) = Response::channel();
+            Reply::stream(response, async move {
+                sender.send("the beginning").await?;
+                uringd::sleep(time).await;
+                panic!("asked to, in the middle")
+            })
+        }
+        "/spin" => Reply::later(spin(Duration::from_millis(number(request, "ms")))),
         "/bytes" => Response::text(vec![b'x'; number(request, "n") as usize]).into(),
         "/boot" => {
             toggle_boot_file();
@@ -131,6 +162,27 @@ fn answer(request: &Request<'_>) -> Reply {
         }
         _ => Status::NOT_FOUND.into(),
     }
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("asked to, at the end");
+    }
+}
+
+async fn spin(time: Duration) -> &'static str {
+    let start = Instant::now();
+    std::future::poll_fn(|context| {
+        if start.elapsed() >= time {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+    "dizzy\n"
 }
 
 fn number(request: &Request<'_>, name: &str) -> u64 {

@@ -16,6 +16,12 @@
 //! | `/promise-broken` | is forgotten by another thread: 500 |
 //! | `/json` | answers with the JSON that is the content; 400 if it is none |
 //! | `/failure` | fails with an error: 500, and a line in the log |
+//! | `/pieces?hold=MS&n=N` | takes its content in pieces, the first after MS ms, and no more than N octets of it: how many, their sum |
+//! | `/echo` | another thread takes the content in pieces, and sends them back |
+//! | `/heard` | how the last content of `/echo` has ended |
+//! | `/made?n=N&size=S&pause=MS` | a future makes N pieces of S octets, with pauses |
+//! | `/made-broken` | the same, which fails after two pieces |
+//! | `/busy` | how many contents are being taken or made now, and how many octets have been made |
 //! | `/unwanted` | answers 405, from the head alone if there is content |
 //! | anything else | `METHOD TARGET VERSION`, then the length of the content and how it begins |
 
@@ -24,7 +30,9 @@ use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use uringd::http::{Method, Version};
 use uringd::{Admission, Cluster, Handler, Json, MappedFile, Reply, Request, Response, Status};
 
@@ -44,6 +52,7 @@ impl Handler for Mirror {
     fn admit(&mut self, head: &Request<'_>) -> Admission {
         match head.path() {
             "/unwanted" => Admission::Answer(unwanted()),
+            "/pieces" | "/echo" => Admission::Pieces,
             _ => Admission::Collect,
         }
     }
@@ -59,6 +68,12 @@ impl Handler for Mirror {
             "/promise-broken" => elsewhere(false),
             "/json" => request.json::<serde_json::Value>().map(Json).into(),
             "/failure" => failure().into(),
+            "/pieces" => take(request),
+            "/echo" => echo(request),
+            "/heard" => HEARD.lock().expect("nobody panics with it").clone().into(),
+            "/made" => make(request),
+            "/made-broken" => make_and_fail(),
+            "/busy" => format!("{} {}\n", BUSY.load(Relaxed), MADE.load(Relaxed)).into(),
             // without content there is nothing to look at before
             "/unwanted" => unwanted().into(),
             _ => show(request).into(),
@@ -112,6 +127,94 @@ fn elsewhere(keeps: bool) -> Reply {
 
 fn failure() -> io::Result<Response> {
     Err(io::Error::other("asked to"))
+}
+
+/// Contents that are being taken or made.
+static BUSY: AtomicU64 = AtomicU64::new(0);
+
+/// Octets that `/made` has made and somebody has had room for.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
+/// How the last content of `/echo` has ended.
+static HEARD: Mutex<String> = Mutex::new(String::new());
+
+struct Busy;
+
+impl Busy {
+    fn new() -> Busy {
+        BUSY.fetch_add(1, Relaxed);
+        Busy
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.fetch_sub(1, Relaxed);
+    }
+}
+
+fn take(request: &Request<'_>) -> Reply {
+    let (mut pieces, busy) = (request.pieces(), Busy::new());
+    let hold = Duration::from_millis(number(request, "hold"));
+    let enough = parameter(request, "n").map_or(u64::MAX, |n| n.parse().unwrap_or(0));
+    Reply::later(async move {
+        let _busy = busy;
+        uringd::sleep(hold).await;
+        let (mut octets, mut sum) = (0, 0);
+        while octets < enough
+            && let Some(piece) = pieces.next().await
+        {
+            let piece = piece?;
+            octets += piece.len() as u64;
+            sum += piece.iter().map(|&octet| u64::from(octet)).sum::<u64>();
+        }
+        io::Result::Ok(format!("{octets} octets, sum {sum}\n"))
+    })
+}
+
+fn echo(request: &Request<'_>) -> Reply {
+    let mut pieces = request.pieces();
+    let (promise, reply) = Reply::promise();
+    std::thread::spawn(move || {
+        let content: io::Result<Vec<Bytes>> = std::iter::from_fn(|| pieces.blocking_next()).collect();
+        *HEARD.lock().expect("nobody panics with it") =
+            content.as_ref().map_or_else(|error| format!("{:?}", error.kind()), |_| "whole".to_owned());
+        let Ok(content) = content else { return };
+        let (mut sender, response) = Response::channel();
+        promise.keep(response);
+        if content.into_iter().all(|piece| sender.blocking_send(piece).is_ok()) {
+            sender.finish();
+        }
+    });
+    reply
+}
+
+fn make(request: &Request<'_>) -> Reply {
+    let (n, size) = (number(request, "n"), number(request, "size"));
+    let pause = parameter(request, "pause").map(|_| Duration::from_millis(number(request, "pause")));
+    let busy = Busy::new();
+    let (mut sender, response) = Response::channel();
+    Reply::stream(response, async move {
+        let _busy = busy;
+        for letter in (b'a'..=b'z').cycle().take(n as usize) {
+            sender.send(vec![letter; size as usize]).await?;
+            MADE.fetch_add(size, Relaxed);
+            if let Some(pause) = pause {
+                uringd::sleep(pause).await;
+            }
+        }
+        sender.finish();
+        Ok(())
+    })
+}
+
+fn make_and_fail() -> Reply {
+    let (mut sender, response) = Response::channel();
+    Reply::stream(response, async move {
+        sender.send("one ").await?;
+        sender.send("two ").await?;
+        Err("asked to".into())
+    })
 }
 
 fn header(value: &str) -> Response {

@@ -21,6 +21,10 @@ const MODE: u32 = 0o666;
 
 /// An open file, for futures given to [`Reply::later`](crate::Reply::later) or [`Reply::stream`](crate::Reply::stream).
 ///
+/// What can be done at once is done at once; what must wait does so on a thread of the kernel's, of which a worker has eight
+/// for this. A network share that is gone can take all of them, and further operations that must wait then queue behind
+/// those; the loop goes on, and a future that is dropped takes its operation with it where the kernel can end that.
+///
 /// ```
 /// # use uringd::{File, Reply, Request, Status};
 /// fn save(request: &Request<'_>) -> Reply {

@@ -28,6 +28,12 @@ pub enum Program {
     Mirror,
     /// `examples/messages.rs`.
     Messages,
+    /// `examples/later.rs`.
+    Later,
+    /// `examples/events.rs`.
+    Events,
+    /// `examples/upload.rs`.
+    Upload,
 }
 
 /// A running master with its workers, in a process group of its own that ends with this value.
@@ -46,12 +52,16 @@ struct Log {
 impl Program {
     pub fn path(self) -> PathBuf {
         let uringd = PathBuf::from(env!("CARGO_BIN_EXE_uringd"));
-        match self {
-            Program::Uringd => uringd,
-            Program::Faulty => uringd.with_file_name("examples").join("faulty"),
-            Program::Mirror => uringd.with_file_name("examples").join("mirror"),
-            Program::Messages => uringd.with_file_name("examples").join("messages"),
-        }
+        let example = match self {
+            Program::Uringd => return uringd,
+            Program::Faulty => "faulty",
+            Program::Mirror => "mirror",
+            Program::Messages => "messages",
+            Program::Later => "later",
+            Program::Events => "events",
+            Program::Upload => "upload",
+        };
+        uringd.with_file_name("examples").join(example)
     }
 
     /// The bare command: no URINGD_* variable, a process group of its own, JSON log on a pipe.

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Client, PATIENCE};
+use serde_json::Value;
 use std::io::Write;
 use std::panic;
 use std::sync::{Arc, Mutex, mpsc};
@@ -16,8 +17,11 @@ use uringd::{Request, Response, Server, StopHandle};
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    /// What it says of panics.
+    fn panics(&self) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["message"] == "panic in the handler").collect()
     }
 }
 
@@ -57,7 +61,10 @@ fn start(log: Option<Log>) -> (Listen, StopHandle, thread::JoinHandle<uringd::Re
 #[test]
 fn a_handlers_panic_is_logged_and_all_others_go_to_the_hook_of_the_program() {
     let (say, hooked) = mpsc::channel();
-    panic::set_hook(Box::new(move |info| say.send(info.payload_as_str().unwrap().to_owned()).unwrap()));
+    panic::set_hook(Box::new(move |info| {
+        eprintln!("{info}");
+        say.send(info.payload_as_str().unwrap_or_default().to_owned()).unwrap();
+    }));
     let log = Log::default();
     // one after the other installs nothing twice
     let servers = [start(Some(log.clone())), start(Some(log.clone())), start(None)];
@@ -69,8 +76,7 @@ fn a_handlers_panic_is_logged_and_all_others_go_to_the_hook_of_the_program() {
 
     assert_eq!([0, 1].map(|server| get(server, "/panic")), [500; 2]);
     assert_eq!(hooked.try_recv(), Err(mpsc::TryRecvError::Empty), "logged, not printed");
-    let lines: Vec<serde_json::Value> =
-        log.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines = log.panics();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     for line in &lines {
         assert_eq!((&line["level"], &line["panic"]), (&"ERROR".into(), &"asked to".into()));
@@ -89,8 +95,8 @@ fn a_handlers_panic_is_logged_and_all_others_go_to_the_hook_of_the_program() {
     let _ = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     assert_eq!(get(0, "/panic"), 500);
-    let last: serde_json::Value = serde_json::from_str(log.text().lines().last().unwrap()).unwrap();
-    assert_eq!((log.text().lines().count(), &last["panic"]), (3, &"asked to".into()));
+    let lines = log.panics();
+    assert_eq!((lines.len(), &lines[2]["panic"]), (3, &"asked to".into()));
 
     assert_eq!([0, 1, 2].map(|server| get(server, "/")), [200; 3], "and all of them go on");
     for (_, stop, serving) in servers {

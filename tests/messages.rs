@@ -114,7 +114,7 @@ fn ten_thousand_messages_each_way_arrive_in_order_and_a_big_one_whole() {
     assert_eq!(said(&client.get("/echo?n=10&size=1000000")), "10 back in order, 10000000 octets");
     // longer than a line of the channel may be: the handler gets an error, and nobody else notices
     assert_eq!(client.get("/echo?n=1&size=9000000").status, 500);
-    let failed = server.wait_for("the failure", |line| line["message"] == "the handler failed");
+    let failed = server.wait_for("the failure", |line| line["message"] == "a handler failed");
     assert_eq!(failed["error"], "a message cannot be sent: a message is longer than 8 MiB");
     assert_eq!(said(&client.get("/echo?n=1")), "1 back in order, 0 octets");
     assert!(problems(&server).is_empty(), "{:?}", problems(&server));
@@ -138,7 +138,7 @@ fn a_master_that_does_not_read_costs_its_worker_an_error_and_no_memory_without_e
     let grown = rss_anon(pid);
     assert!(grown < 128 * 1024, "{grown} KiB");
     kill(server.pid(), "CONT");
-    let failed = server.wait_for("the failure", |line| line["message"] == "the handler failed");
+    let failed = server.wait_for("the failure", |line| line["message"] == "a handler failed");
     assert_eq!(
         failed["error"],
         "a message cannot be sent: 16 MiB of messages wait already for the master to read them"

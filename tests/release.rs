@@ -99,6 +99,27 @@ fn a_connection_is_not_released_in_the_middle_of_a_body() {
     assert_eq!(client.get("/pid").pid(), second.pid());
 }
 
+/// It would never end by itself. What follows it in the pipeline is answered by the next worker.
+#[test]
+fn a_stream_of_events_ends_whole_and_its_connection_travels() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listener: Arc<OwnedFd> = Arc::new(listener.into());
+    let (mut first, mut second) = (Worker::start_with(Program::Events, 1, &[]), Worker::start(2));
+    first.listen(&listener);
+    let mut client = Client::connect(address);
+    client.send("GET /events?ms=3600000 HTTP/1.1\r\nHost: a\r\n\r\nGET /pid HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.read_head().unwrap().header("content-type"), Some("text/event-stream"));
+    let line = client.read_octets(4).unwrap();
+    let octets = usize::from_str_radix(std::str::from_utf8(&line[..2]).unwrap(), 16).unwrap();
+    client.read_octets(octets + 2).unwrap();
+    first.channel.send_to_worker(&ToWorker::Release).unwrap();
+    assert_eq!(client.read_octets(5).unwrap(), b"0\r\n\r\n");
+    let (socket, travelling) = first.wait_for_connection();
+    second.channel.send_connection(&travelling, socket).unwrap();
+    assert_eq!(client.read_answer().unwrap().pid(), second.pid());
+}
+
 /// A program's socket is the handler's to decide about, whatever is said with it; a connection on its way is not. And what
 /// the program says to a worker that has not been told how to serve yet waits for it.
 #[test]

@@ -23,7 +23,8 @@ const PIECE_COST: usize = 64;
 /// ([`Response::channel`](super::Response::channel), [`Reply::stream`](crate::Reply::stream)).
 ///
 /// A content is whole only after [`Sender::finish`]. A sender that is dropped before (because its thread panicked, or an
-/// error ended it) cuts the connection in the middle of the answer, so that no client takes half of it for all of it.
+/// error ended it) cuts the connection in the middle of the answer, so that no client takes half of it for all of it. (One
+/// that speaks HTTP/1.0 cannot tell: there the close is the end.)
 #[must_use = "an answer whose sender is dropped is cut off"]
 pub struct Sender(Arc<Pipe>);
 

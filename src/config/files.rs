@@ -12,6 +12,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
+/// Octets of memory for the contents of small files, where nothing else is said.
+const DEFAULT_CACHE_OCTETS: u64 = 32 << 20;
+
 /// What is served from the file system, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSettings {
@@ -27,6 +30,26 @@ pub struct FileSettings {
     pub cache_control: Option<String>,
     /// Octets of memory per worker for the contents of small files; 0 keeps none.
     pub cache: u64,
+}
+
+impl FileSettings {
+    /// The files below this directory, with what uringd's options have by default: links beneath it are followed, there
+    /// is neither a page for what is missing nor Cache-Control, and 32 MiB are kept.
+    ///
+    /// ```
+    /// use uringd::config::FileSettings;
+    ///
+    /// let settings = FileSettings { not_found: Some("404.html".into()), ..FileSettings::new("site") };
+    /// ```
+    pub fn new(root: impl Into<PathBuf>) -> FileSettings {
+        FileSettings {
+            root: root.into(),
+            symlinks: Symlinks::default(),
+            not_found: None,
+            cache_control: None,
+            cache: DEFAULT_CACHE_OCTETS,
+        }
+    }
 }
 
 /// `--symlinks`.
@@ -159,6 +182,13 @@ mod tests {
 
     fn options(root: &Path) -> Options {
         Options { root: Some(root.into()), ..Options::default() }
+    }
+
+    #[test]
+    fn settings_are_by_default_what_the_options_are() {
+        let folder = tree();
+        let root = folder.path().join("site");
+        assert_eq!(resolve(&options(&root)).unwrap(), Some(FileSettings::new(root)));
     }
 
     /// The error must be one line and count as wrong configuration.

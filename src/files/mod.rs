@@ -11,7 +11,7 @@ mod open;
 pub mod path;
 mod plan;
 
-use crate::config::{FileSettings, Symlinks};
+use crate::config::FileSettings;
 use crate::handler::{Handler, Reply, turn_ms};
 use crate::http::{Admission, Request, Response, Status};
 use cache::Cache;
@@ -23,9 +23,6 @@ use plan::Question;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Octets of memory for the contents of small files, where nothing else is said.
-const DEFAULT_CACHE_OCTETS: u64 = 32 << 20;
 
 /// An empty path leads nowhere (ENOENT): what is hidden is answered as what is not there.
 const NOWHERE: Resolved<'static> = Resolved { relative: b"", directory: true };
@@ -87,16 +84,10 @@ impl Files {
     /// # Errors
     /// It cannot be opened, or the kernel does not let files be opened below it.
     pub fn new(root: impl AsRef<Path>) -> io::Result<Files> {
-        Files::with_settings(&FileSettings {
-            root: root.as_ref().to_path_buf(),
-            symlinks: Symlinks::Beneath,
-            not_found: None,
-            cache_control: None,
-            cache: DEFAULT_CACHE_OCTETS,
-        })
+        Files::with_settings(&FileSettings::new(root.as_ref()))
     }
 
-    /// The same with these settings.
+    /// The same with these settings, such as a page for what is missing; see [`FileSettings::new`].
     ///
     /// # Errors
     /// As with [`Files::new`]; or `cache_control` is no value of a field.

@@ -1,6 +1,7 @@
 //! Files against real directories: what is sent, what is never sent, and what is noticed when.
 
 use super::*;
+use crate::config::Symlinks;
 use crate::handler::set_turn_ms;
 use crate::http::Method;
 use cache::{DESCRIPTORS_MAX, FRESH_MS};
@@ -32,9 +33,7 @@ impl Site {
         fs::create_dir(folder.path().join("site-secret")).unwrap();
         fs::write(folder.path().join("site-secret/canary"), SECRET).unwrap();
         fs::write(folder.path().join("canary"), SECRET).unwrap();
-        let (symlinks, cache) = (Symlinks::Beneath, DEFAULT_CACHE_OCTETS);
-        let settings = FileSettings { root, symlinks, not_found: None, cache_control: None, cache };
-        Site { folder, settings }
+        Site { folder, settings: FileSettings::new(root) }
     }
 
     fn path(&self, relative: &str) -> std::path::PathBuf {

@@ -83,7 +83,8 @@ impl<'a> Request<'a> {
     /// `application/x-www-form-urlencoded`: `+` is a space, `%41` an A). Whatever the client sent, this cannot fail: what
     /// is not UTF-8 becomes U+FFFD, a name without `=` has an empty value. Only what is encoded is copied.
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
-        form_urlencoded::parse(self.query().unwrap_or("").as_bytes())
+        let pairs = self.query().unwrap_or("").split('&');
+        pairs.filter(|pair| !pair.is_empty()).map(pair_of)
     }
 
     /// The first value of this name in the query, decoded as by [`Request::query_pairs`].
@@ -254,6 +255,16 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// What has nothing to decode, as nearly all has, is split and no more, which is several times faster.
+#[inline]
+fn pair_of(encoded: &str) -> (Cow<'_, str>, Cow<'_, str>) {
+    if encoded.bytes().any(|octet| matches!(octet, b'%' | b'+')) {
+        return form_urlencoded::parse(encoded.as_bytes()).next().unwrap_or_default();
+    }
+    let (name, value) = encoded.split_once('=').unwrap_or((encoded, ""));
+    (name.into(), value.into())
+}
+
 /// A field's value as text: RFC 9110 section 5.5 has visible ASCII, space and tab; other octets are in no known encoding.
 pub(super) fn visible(value: &[u8]) -> Option<&str> {
     let is_visible = value.iter().all(|octet| matches!(octet, b' '..=b'~' | b'\t'));
@@ -263,6 +274,7 @@ pub(super) fn visible(value: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// RFC 9112 section 3.2.2: the target's host counts more than the field's.
     #[test]
@@ -328,6 +340,16 @@ mod tests {
             assert_eq!(pairs(request.form_pairs()), expected, "{encoded}");
         }
         assert_eq!(pairs(Request::example(Method::Get, "/a=b", &[]).query_pairs()), []);
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_are_those_of_the_url_standard(query in "([a-c=&%+0-9é]|%[0-9a-f]{2}){0,24}") {
+            let target = format!("/?{query}");
+            let request = Request::example(Method::Get, &target, &[]);
+            let expected: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+            prop_assert_eq!(request.query_pairs().collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

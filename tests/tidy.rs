@@ -86,8 +86,22 @@ fn every_command_of_the_readme_is_run_by_ci() {
     let blocks: Vec<&str> =
         readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(blocks.len() >= 4);
-    for command in blocks.iter().flat_map(|block| block.lines()) {
-        assert!(ci.contains(command), "{command:?} is not run by .ci/run");
+    let tables = readme.lines().filter_map(|line| line.strip_prefix("| `cargo ")?.split_once('`'));
+    let commands = tables.map(|(command, _)| format!("cargo {command}"));
+    let lines = blocks.iter().flat_map(|block| block.lines()).map(str::to_owned);
+    for command in commands.chain(lines) {
+        assert!(ci.contains(&command), "{command:?} is not run by .ci/run");
+    }
+}
+
+#[test]
+fn the_first_program_is_the_same_wherever_it_stands() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let example = read("examples/hello.rs");
+    let program = example.split_once("\n\nuse ").unwrap().1.trim_end();
+    let map = read("src/lib.rs").replace("\n//! ", "\n").replace("\n//!\n", "\n\n");
+    for (place, text) in [("README.md", read("README.md")), ("src/lib.rs", map)] {
+        assert!(text.contains(program), "{place} has another program than examples/hello.rs");
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Program {
     Events,
     /// `examples/upload.rs`.
     Upload,
+    /// `examples/offload.rs`.
+    Offload,
 }
 
 /// A running master with its workers, in a process group of its own that ends with this value.
@@ -60,6 +62,7 @@ impl Program {
             Program::Later => "later",
             Program::Events => "events",
             Program::Upload => "upload",
+            Program::Offload => "offload",
         };
         uringd.with_file_name("examples").join(example)
     }

@@ -36,6 +36,8 @@ pub enum Program {
     Upload,
     /// `examples/offload.rs`.
     Offload,
+    /// `examples/arena.rs`.
+    Arena,
 }
 
 /// A running master with its workers, in a process group of its own that ends with this value.
@@ -63,6 +65,7 @@ impl Program {
             Program::Events => "events",
             Program::Upload => "upload",
             Program::Offload => "offload",
+            Program::Arena => "arena",
         };
         uringd.with_file_name("examples").join(example)
     }

@@ -28,8 +28,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::num::IntErrorKind;
 use std::process::ExitCode;
-use uringd::http::Method;
-use uringd::{Admission, Cluster, Files, Handler, Pieces, Reply, Request, Response, Status};
+use uringd::{Admission, Cluster, Files, Handler, Method, Pieces, Reply, Request, Response, Status};
 
 /// How many items there are.
 const ITEMS: i64 = 50;

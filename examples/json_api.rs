@@ -25,8 +25,7 @@ use matchit::Router;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::process::ExitCode;
-use uringd::http::Method;
-use uringd::{Cluster, Handler, Json, Reply, Request, Response, Status};
+use uringd::{Cluster, Handler, Json, Method, Reply, Request, Response, Status};
 
 /// More than this is 507: what clients can make grow has a limit.
 const NOTES_MAX: usize = 10_000;

@@ -33,8 +33,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use uringd::http::{Method, Version};
-use uringd::{Admission, Cluster, Handler, Json, MappedFile, Reply, Request, Response, Status};
+use uringd::{
+    Admission, Cluster, Handler, Json, MappedFile, Method, Reply, Request, Response, Status, Version,
+};
 
 /// How much of the content is shown.
 const SHOWN_OCTETS_MAX: usize = 64;

@@ -31,8 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
-use uringd::http::Method;
-use uringd::{Cluster, Error, Handler, Promise, Reply, Request, Response, Status, Worker};
+use uringd::{Cluster, Error, Handler, Method, Promise, Reply, Request, Response, Status, Worker};
 
 /// Connections to the upstream, of each worker.
 const UPSTREAM_CONNECTIONS_MAX: usize = 64;

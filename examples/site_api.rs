@@ -19,8 +19,7 @@
 use std::io;
 use std::process::ExitCode;
 use uringd::config::FileSettings;
-use uringd::http::Method;
-use uringd::{Cluster, Files, Handler, Reply, Request, Response, Status, Worker};
+use uringd::{Cluster, Files, Handler, Method, Reply, Request, Response, Status, Worker};
 
 fn main() -> ExitCode {
     match Cluster::from_args().run(Site::new) {

@@ -22,8 +22,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use uringd::http::Method;
-use uringd::{Admission, Cluster, File, Files, Handler, Pieces, Reply, Request, Response, Role, Status};
+use uringd::{
+    Admission, Cluster, File, Files, Handler, Method, Pieces, Reply, Request, Response, Role, Status,
+};
 
 const NAME_OCTETS_MAX: usize = 200;
 

@@ -2,8 +2,7 @@
 //! codes are `Cluster`'s.
 
 use std::process::ExitCode;
-use uringd::http::Method;
-use uringd::{Admission, Cluster, Handler, Reply, Request, Response, Status};
+use uringd::{Admission, Cluster, Handler, Method, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
     let outcome = Cluster::from_args().run(|worker| -> Box<dyn Handler> {

@@ -15,7 +15,7 @@ pub enum State {
     Free,
     /// Requests are received and answered in the same turn.
     Reading,
-    /// A reply comes later; what arrives meanwhile is kept.
+    /// A reply comes later; what arrives meanwhile is kept, but for content that the handler takes.
     Handling,
     /// Output left with this turn's submit; whether whole is known in the next turn, and then follows `next`.
     Flushing,

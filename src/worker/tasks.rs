@@ -117,6 +117,15 @@ impl Tasks {
     }
 }
 
+/// The loop has ended. What still waits is dropped like what was cancelled: a panic in it ends nothing else.
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for work in self.places.iter_mut().filter_map(|place| place.work.take()) {
+            let _ = service::guard(|| "a future that was dropped".to_owned(), || drop(work));
+        }
+    }
+}
+
 impl Place {
     fn new(id: TaskId, mailbox: &Arc<Mailbox>) -> Place {
         let alarm = Arc::new(Alarm { id, rung: AtomicBool::new(false), mailbox: Arc::clone(mailbox) });
@@ -315,6 +324,16 @@ pub mod tests {
             assert!(dropped.get());
         }
         assert_eq!(tasks.free.len(), tasks.places.len());
+        let dropped = Rc::new(Cell::new(false));
+        for panics in [true, false] {
+            let guard = Guard { dropped: Rc::clone(&dropped), panics };
+            let _ = tasks.begin(Box::pin(async move {
+                let _guard = guard;
+                future::pending().await
+            }));
+        }
+        drop(tasks);
+        assert!(Rc::strong_count(&dropped) == 1 && dropped.get(), "one that panics keeps no other from it");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Deadlines of connections. All connections of a class have the same time limit, so each class is a queue in order
 //! of deadlines: starting, moving and stopping a timer is relinking one node, and the next deadline is a queue's head.
 //!
-//! Neighbours: `event_loop` starts and expires them; `later` replies have a queue of their own there.
+//! Neighbours: `event_loop` starts and expires them; what futures wait for is in `handler::local`.
 
 use super::clock::Millis;
 

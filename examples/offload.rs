@@ -121,6 +121,9 @@ fn work(runtime: &Runtime, mut jobs: mpsc::Receiver<Job>) {
     runtime.block_on(async {
         while let Some(job) = jobs.recv().await {
             let connection = connections.clone().acquire_owned().await.expect("it is never closed");
+            if !job.promise.is_wanted() {
+                continue; // its client has gone while it stood in line
+            }
             let client = client.clone();
             tokio::spawn(async move {
                 let response = fetch(&client, &job).await.unwrap_or_else(failure);

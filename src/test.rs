@@ -238,15 +238,15 @@ impl<H: Handler> Client<H> {
     }
 
     fn wait_for_reply(&mut self, talk: &Talk) -> Response {
-        let owed = talk.owed.expect("somebody owes what is waited for");
+        let owed = talk.owed.as_ref().expect("somebody owes what is waited for");
         let mut reply = None;
         while reply.is_none() {
             self.turn(talk.deadline, |came| match (came, owed) {
-                (Came::Promised(number, response), Owed::Promise(wanted)) if number == wanted => {
+                (Came::Promised(number, response), Owed::Promise(claim)) if number == claim.number => {
                     reply = Some(response);
                     true
                 }
-                (Came::Task(id, response), Owed::Task(wanted)) if id == wanted => {
+                (Came::Task(id, response), Owed::Task(wanted)) if id == *wanted => {
                     reply = Some(response);
                     true
                 }

@@ -41,6 +41,7 @@ struct State {
     is_open: bool,
     waiting: usize,
     waiting_max: usize,
+    asked: usize,
 }
 
 impl Upstream {
@@ -78,6 +79,7 @@ impl Gate {
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.waiting += 1;
+        state.asked += 1;
         state.waiting_max = state.waiting_max.max(state.waiting);
         let mut state = self.changed.wait_while(state, |state| !state.is_open).unwrap();
         state.waiting -= 1;
@@ -305,6 +307,24 @@ fn answers_for_clients_that_are_gone_are_dropped() {
     drop(patient);
     server.wait("no connection is held", || held_sockets(server.port()) == 0);
     assert_eq!(server.listening(), [(0, worker)]);
+}
+
+#[test]
+fn those_who_leave_the_line_cost_the_upstream_nothing() {
+    let upstream = Upstream::start();
+    let (server, _) = offload(upstream.address, "60000", &[]);
+    let mut patient: Vec<Client> = (0..UPSTREAM_REQUESTS_MAX).map(|number| ask(&server, number)).collect();
+    server.wait("the upstream has all it may have", || upstream.waiting() == UPSTREAM_REQUESTS_MAX);
+    let leaving: Vec<Client> = (0..10).map(|number| ask(&server, number)).collect();
+    wait_in_flight(&server, UPSTREAM_REQUESTS_MAX + 10);
+    leaving.into_iter().for_each(Client::reset);
+    server.wait("they are known to have left", || held_sockets(server.port()) == UPSTREAM_REQUESTS_MAX);
+    upstream.open();
+    for (number, client) in patient.iter_mut().enumerate() {
+        assert_eq!(client.read_answer().unwrap().text(), number.to_string());
+    }
+    wait_in_flight(&server, 0);
+    assert_eq!(upstream.gate.state.lock().unwrap().asked, UPSTREAM_REQUESTS_MAX);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::{fmt, io};
 
 /// What a handler gives. Made from a [`Response`], a [`Status`], text, octets, from a [`Result`] of any of these (the
@@ -52,8 +52,15 @@ pub(crate) type Producer = Pin<Box<dyn Future<Output = ()>>>;
 pub(crate) enum Later {
     /// This, when it is done.
     Future(LaterResponse),
-    /// The promise of this number.
-    Promised(u64),
+    /// A promise.
+    Promised(Claim),
+}
+
+/// What is left of a promise on this side, for as long as somebody waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub number: u64,
+    _wanted: Arc<()>,
 }
 
 /// The duty to answer, for another thread: who holds it answers with [`Promise::keep`]. Dropped without that, it
@@ -63,6 +70,8 @@ pub(crate) enum Later {
 pub struct Promise {
     number: u64,
     mailbox: Arc<Mailbox>,
+    /// As long as there is a claim.
+    wanted: Weak<()>,
     kept: bool,
 }
 
@@ -148,11 +157,19 @@ impl Reply {
         let mailbox = Mailbox::here().expect("called by a handler");
         let number = PROMISES.get() + 1;
         PROMISES.set(number);
-        (Promise { number, mailbox, kept: false }, Reply(Kind::Later(Later::Promised(number))))
+        let wanted = Arc::new(());
+        let promise = Promise { number, mailbox, wanted: Arc::downgrade(&wanted), kept: false };
+        (promise, Reply(Kind::Later(Later::Promised(Claim { number, _wanted: wanted }))))
     }
 }
 
 impl Promise {
+    /// Somebody still waits for the answer. If not, the client is gone (or the reply was dropped) and will not come back:
+    /// work that is not begun yet need not be.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.strong_count() > 0
+    }
+
     /// Answers.
     pub fn keep(mut self, response: impl Into<Response>) {
         self.kept = true;

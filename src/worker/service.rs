@@ -155,8 +155,8 @@ impl<H: Handler> Service for Guarded<'_, H> {
         match self.guarded(request, |handler| handler.handle(request).0) {
             Some(Kind::Now(response)) => Answer::Now(response),
             Some(Kind::Later(Later::Future(future))) => self.begin(future),
-            Some(Kind::Later(Later::Promised(number))) => {
-                *self.owed = Some(Owed::Promise(number));
+            Some(Kind::Later(Later::Promised(claim))) => {
+                *self.owed = Some(Owed::Promise(claim));
                 Answer::Later
             }
             Some(Kind::Stream(response, producer)) => Answer::Now(self.produce(response, producer)),

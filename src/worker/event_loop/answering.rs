@@ -232,9 +232,9 @@ impl<H: Handler> EventLoop<H> {
 
     pub(super) fn owe(&mut self, slot: u32, owed: Owed) {
         let token = self.connections.token(slot);
-        match owed {
-            Owed::Task(id) => drop(self.awaited.insert(id, token)),
-            Owed::Promise(number) => drop(self.promises.insert(number, token)),
+        match &owed {
+            Owed::Task(id) => drop(self.awaited.insert(*id, token)),
+            Owed::Promise(claim) => drop(self.promises.insert(claim.number, token)),
         }
         self.owed.insert(slot, owed);
     }
@@ -247,7 +247,7 @@ impl<H: Handler> EventLoop<H> {
                 self.panicked |= self.tasks.cancel(id);
                 self.mourn();
             }
-            Some(Owed::Promise(number)) => drop(self.promises.remove(&number)),
+            Some(Owed::Promise(claim)) => drop(self.promises.remove(&claim.number)),
             None => {}
         }
     }

@@ -23,7 +23,7 @@ use super::tasks::{self, TaskId, Tasks};
 use super::timers::{Class, Timers};
 use crate::config::{OnPanic, WorkerSettings};
 use crate::error::{Error, Result};
-use crate::handler::{Handler, Local, Mail, Mailbox, Order as Wish};
+use crate::handler::{Claim, Handler, Local, Mail, Mailbox, Order as Wish};
 use crate::http::{Conditions, Exchange, Flow, Part, Progress, Response, Rest, Status};
 use crate::ipc::message::Travelling;
 use crate::ring::{Completion, Lease, Message, Op, Received, Ring, Span, Token};
@@ -104,12 +104,12 @@ pub struct EventLoop<H> {
 }
 
 /// Where a reply that is owed will come from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Owed {
     /// A future of the handler's.
     Task(TaskId),
     /// Another thread, which has this promise to keep.
-    Promise(u64),
+    Promise(Claim),
 }
 
 impl<H: Handler> EventLoop<H> {

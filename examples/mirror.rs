@@ -174,10 +174,11 @@ fn take(request: &Request<'_>) -> Reply {
 }
 
 fn echo(request: &Request<'_>) -> Reply {
-    let mut pieces = request.pieces();
+    let (mut pieces, busy) = (request.pieces(), Busy::new());
     let (promise, reply) = Reply::promise();
     std::thread::spawn(move || {
         let content: io::Result<Vec<Bytes>> = std::iter::from_fn(|| pieces.blocking_next()).collect();
+        drop(busy);
         *HEARD.lock().expect("nobody panics with it") =
             content.as_ref().map_or_else(|error| format!("{:?}", error.kind()), |_| "whole".to_owned());
         let Ok(content) = content else { return };

@@ -158,7 +158,7 @@ fn a_content_that_breaks_off_is_known_to_its_client_and_to_who_takes_it() {
         was_heard("whole");
         let mut client = server.connect();
         client.send(half());
-        server.wait("it is here", || held_sockets(server.port()) > 0);
+        server.wait("it is being taken", || busy(&server) == 1);
         if resets {
             client.reset();
         } else {

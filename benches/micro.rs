@@ -5,7 +5,8 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::SystemTime;
-use uringd::http::{Answer, Conditions, Date, Exchange, Request, Response, Service};
+use uringd::http::{Answer, Conditions, Date, Exchange, Service};
+use uringd::{Handler, Reply, Request, Response};
 
 const YARDSTICK: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const BROWSER: &str = "GET /index.html?a=1&b=2 HTTP/1.1\r\nHost: www.example.org:1337\r\n\
@@ -44,5 +45,34 @@ fn exchange(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, exchange);
+/// What the ways to answer cost: the same request, through the guard around the handler.
+fn handler(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("handler");
+    let text = "handled by child, pid is 24673\n";
+    measure(&mut group, "now", move |_: &Request<'_>| Response::text(text));
+    measure(&mut group, "later, ready", move |_: &Request<'_>| {
+        Reply::later(async move { Response::text(text) })
+    });
+    measure(&mut group, "formatted", |request: &Request<'_>| format!("hello from {}", request.path()));
+    group.finish();
+}
+
+fn measure(
+    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
+    name: &str,
+    handler: impl Handler,
+) {
+    let (date, _) = Date::render(SystemTime::now(), true);
+    let (mut client, mut exchange) = (uringd::test::client(handler), Exchange::default());
+    let mut out = Vec::with_capacity(1 << 16);
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            black_box(client.feed(&mut exchange, black_box(YARDSTICK.as_bytes()), &date, &mut out))
+        });
+    });
+}
+
+criterion_group!(benches, exchange, handler);
 criterion_main!(benches);

@@ -90,7 +90,7 @@ impl Master {
             Event::Online(worker) => self.say(worker.id, &ToWorker::Total(self.total)),
             Event::Listening(worker) => drop(self.listening.lock().unwrap().insert(worker.slot, worker.id)),
             Event::Disconnect(worker) => self.listening.lock().unwrap().retain(|_, id| *id != worker.id),
-            Event::Message { worker, message } => match message.read() {
+            Event::Message { worker, message, .. } => match message.read() {
                 Ok(message) => self.told(worker, message),
                 Err(error) => eprintln!("worker {}: {error}", worker.id),
             },

@@ -15,6 +15,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// {option}: {problem}
+    #[non_exhaustive]
     Config {
         /// The flag or environment variable, as typed.
         option: String,
@@ -22,11 +23,13 @@ pub enum Error {
         problem: String,
     },
     /// cannot listen on {address}: another process holds it; stop that one or choose another --port or --listen
+    #[non_exhaustive]
     AddressInUse {
         /// The address as given.
         address: String,
     },
     /// cannot listen on {address}: ports below {first_free} need root or CAP_NET_BIND_SERVICE; grant it (setcap cap_net_bind_service=+ep on the program) or choose a higher --port
+    #[non_exhaustive]
     PortForbidden {
         /// The address as given.
         address: String,
@@ -34,11 +37,13 @@ pub enum Error {
         first_free: u16,
     },
     /// cannot listen on {address}: this machine has no such address; see `ip address` and correct --listen
+    #[non_exhaustive]
     AddressUnavailable {
         /// The address as given.
         address: String,
     },
     /// cannot listen on {address}: {source}
+    #[non_exhaustive]
     Listen {
         /// The address as given.
         address: String,
@@ -46,6 +51,7 @@ pub enum Error {
         source: io::Error,
     },
     /// --max-connections {asked} needs {needed} descriptors per worker, the hard limit is {hard}: lower it or raise the limit (ulimit -Hn, LimitNOFILE=)
+    #[non_exhaustive]
     TooFewDescriptors {
         /// The value of `--max-connections`.
         asked: u32,
@@ -59,11 +65,13 @@ pub enum Error {
     /// gave up: no worker is left and restarts are throttled; see the errors above for why they died
     GaveUp,
     /// the program makes no handler: {problem}
+    #[non_exhaustive]
     Factory {
         /// What its factory said, and the errors beneath; or that it panicked.
         problem: String,
     },
     /// cannot {doing}: {source}
+    #[non_exhaustive]
     Io {
         /// What was being done, to what.
         doing: String,
@@ -71,6 +79,7 @@ pub enum Error {
         source: io::Error,
     },
     /// a message cannot be {done}: {problem}
+    #[non_exhaustive]
     Message {
         /// `written` or `read`.
         done: &'static str,
@@ -78,6 +87,7 @@ pub enum Error {
         problem: String,
     },
     /// the channel to the {peer} broke: {problem}
+    #[non_exhaustive]
     Channel {
         /// Who is at the other end.
         peer: &'static str,
@@ -136,11 +146,13 @@ impl std::fmt::Debug for Error {
 #[non_exhaustive]
 pub enum RingRefusal {
     /// this kernel ({release}) has no io_uring: run Linux 6.1 or newer, built with CONFIG_IO_URING
+    #[non_exhaustive]
     Missing {
         /// `uname -r`.
         release: String,
     },
     /// this kernel ({release}) is too old, its io_uring lacks {lacks}: run Linux 6.1 or newer
+    #[non_exhaustive]
     TooOld {
         /// `uname -r`.
         release: String,
@@ -148,6 +160,7 @@ pub enum RingRefusal {
         lacks: String,
     },
     /// io_uring is forbidden here by kernel.io_uring_disabled={value}: run `sysctl -w kernel.io_uring_disabled=0` (or put the user into kernel.io_uring_group)
+    #[non_exhaustive]
     Sysctl {
         /// The value of the sysctl.
         value: u8,
@@ -155,11 +168,13 @@ pub enum RingRefusal {
     /// io_uring is forbidden here by a seccomp filter, as containers' default profiles do: allow io_uring_setup, io_uring_enter and io_uring_register in the profile
     Seccomp,
     /// io_uring found too little lockable memory (RLIMIT_MEMLOCK is {limit} bytes): raise it with `ulimit -l` or LimitMEMLOCK=
+    #[non_exhaustive]
     MemoryLock {
         /// The soft limit in bytes.
         limit: u64,
     },
     /// io_uring cannot be set up here: {problem}
+    #[non_exhaustive]
     Other {
         /// What the kernel said, and where.
         problem: String,

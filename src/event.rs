@@ -14,6 +14,7 @@ pub type WorkerId = u32;
 
 /// Which worker an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct WorkerRef {
     /// The worker process.
     pub id: WorkerId,
@@ -88,7 +89,7 @@ impl fmt::Display for Message {
     }
 }
 
-/// How a process ended. Absent (`None` in events) for a process that is not our child.
+/// How a process ended; wait(2) knows no third way. Absent (`None` in events) for a process that is not our child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExitStatus {
@@ -131,6 +132,7 @@ pub enum Cause {
 #[non_exhaustive]
 pub enum Event {
     /// The listening sockets are bound and the first worker is about to be started.
+    #[non_exhaustive]
     Setup {
         /// The addresses, as bound.
         addresses: Vec<String>,
@@ -144,6 +146,7 @@ pub enum Event {
     /// A worker listens on every address.
     Listening(WorkerRef),
     /// A worker sent a message of the program's own.
+    #[non_exhaustive]
     Message {
         /// The sender.
         worker: WorkerRef,
@@ -153,6 +156,7 @@ pub enum Event {
     /// The channel to a worker is closed.
     Disconnect(WorkerRef),
     /// A worker process is gone.
+    #[non_exhaustive]
     Exit {
         /// The worker.
         worker: WorkerRef,
@@ -166,6 +170,7 @@ pub enum Event {
     /// A worker process is gone and its channel is read to the end: nothing more will be heard of it.
     Close(WorkerRef),
     /// A worker could not be started, killed or reached.
+    #[non_exhaustive]
     Error {
         /// The worker.
         worker: WorkerRef,
@@ -175,6 +180,7 @@ pub enum Event {
     /// A worker asked to be replaced.
     Suicide(WorkerRef),
     /// Too many unplanned restarts: nobody is respawned until a window has passed.
+    #[non_exhaustive]
     Giveup {
         /// Unplanned restarts that were allowed within the window.
         limit: u32,
@@ -195,6 +201,7 @@ pub enum Roll {
     /// Every worker was replaced.
     Done,
     /// A replacement did not come up; its predecessor stays.
+    #[non_exhaustive]
     Failed {
         /// The slot whose replacement failed.
         slot: usize,

@@ -39,8 +39,22 @@
 //! | `json` | yes | [`Json`] and [`Request::json`] |
 //! | `http` | no | conversions with the types of the `http` crate |
 //!
-//! It needs Linux 6.1 or newer with io_uring allowed, and Rust 1.91. What is hidden from this documentation is not part of
-//! the interface: the repository's own tests reach into it.
+//! It needs Linux 6.1 or newer with io_uring allowed, and Rust 1.91.
+//!
+//! # Versions
+//!
+//! Versions follow Cargo's [rules](https://doc.rust-lang.org/cargo/reference/semver.html) for what is documented here, and in
+//! the same way for the flags, variables, signals and exit codes of `--help` and the names and fields of events in the log.
+//! In particular:
+//!
+//! - Enums and variants that may grow are `#[non_exhaustive]`; [`Role`] and [`ExitStatus`] are complete.
+//!   [`Options`](config::Options) and [`FileSettings`](config::FileSettings) may grow as well, in any version, and are not
+//!   marked, so that a literal of theirs can be written: end it with `..Options::default()`.
+//! - Three crates stand in signatures, and a new major version of one makes one of uringd: `bytes`, `serde` (its traits), and
+//!   `http` with the feature of that name. What types of [`config`] implement of `clap` and `serde` is for uringd alone.
+//! - Sentences (in errors, in the log, in answers that uringd gives by itself) are for people, and may change.
+//! - What is hidden from this documentation is not part of the interface: the repository's own tests reach into it.
+//! - A version that asks for a newer Rust or a newer kernel is not a patch.
 
 // The map, from the bottom up; a module imports only from those above it in tests/tidy.rs' list. ARCHITECTURE.md has
 // the picture.
@@ -71,6 +85,8 @@ pub use error::{Error, Result, RingRefusal};
 pub use event::{Cause, Event, ExitStatus, Message, Roll, WorkerId, WorkerRef};
 pub use files::Files;
 pub use handler::{File, Handler, InPieces, IntoHandler, Promise, Reply, Sleep, read_file, sleep};
+#[cfg(feature = "http")]
+pub use http::NotSpoken;
 pub use http::sse;
 pub use http::{
     Admission, Gone, Headers, InvalidStatus, Method, Pieces, Request, Response, Sender, Status, Version,

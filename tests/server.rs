@@ -411,7 +411,7 @@ fn an_address_that_cannot_be_had_is_an_error_that_says_so() {
     let first = Server::bind("127.0.0.1:0").unwrap();
     let taken = first.local_addr().to_string();
     let error = Server::bind(&taken).unwrap_err();
-    assert!(matches!(&error, Error::AddressInUse { address } if *address == taken), "{error}");
+    assert!(matches!(&error, Error::AddressInUse { address, .. } if *address == taken), "{error}");
     let error = Server::bind("localhost").unwrap_err();
     assert!(matches!(&error, Error::Config { option, .. } if option == "bind(\"localhost\")"), "{error}");
 }
@@ -439,7 +439,7 @@ fn options_that_concern_a_whole_process_are_refused_by_name() {
 fn a_handler_that_could_not_be_made_is_an_error_with_its_causes() {
     let server = Server::bind("127.0.0.1:0").unwrap();
     let error = server.serve(Files::new("/no/such/place")).unwrap_err();
-    assert!(matches!(&error, Error::Factory { problem } if problem.contains("No such file")), "{error}");
+    assert!(matches!(&error, Error::Factory { problem, .. } if problem.contains("No such file")), "{error}");
 }
 
 #[test]

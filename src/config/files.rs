@@ -15,7 +15,8 @@ use std::path::{Component, Path, PathBuf};
 /// Octets of memory for the contents of small files, where nothing else is said.
 const DEFAULT_CACHE_OCTETS: u64 = 32 << 20;
 
-/// What is served from the file system, and how.
+/// What is served from the file system, and how. A minor version may add a setting: begin from [`FileSettings::new`] and
+/// end with `..`, as there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSettings {
     /// The directory; absolute, with its symbolic links as given.
@@ -55,6 +56,7 @@ impl FileSettings {
 /// `--symlinks`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Symlinks {
     /// None: behind a link there is nothing.
     Never,

@@ -21,11 +21,11 @@ pub use options::Options;
 
 /// Descriptors a process needs besides its clients' connections: listeners, ring, channel, log, files in passing.
 /// `max_connections` plus this is what the soft RLIMIT_NOFILE must allow.
-pub const DESCRIPTOR_RESERVE: u64 = 64;
+pub(crate) const DESCRIPTOR_RESERVE: u64 = 64;
 
 /// Everything the master needs to know, with nothing left to check.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where to listen, in the order given; never empty.
     pub listen: Vec<Listen>,
     /// Permission bits of Unix socket files.
@@ -78,6 +78,7 @@ pub struct Config {
 
 /// One address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Listen {
     /// `[::]:port` for both families, `0.0.0.0:port` where there is no IPv6: Node's `listen(port)`.
     DualStack(u16),
@@ -88,6 +89,7 @@ pub enum Listen {
 }
 
 /// A user and groups to switch to, resolved.
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The name as given.
@@ -103,6 +105,7 @@ pub struct User {
 /// `--on-panic`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OnPanic {
     /// It answers 500, asks to be replaced, and goes on until its replacement listens: no other request notices, and
     /// state that the panic left halfway through a change does not last. Costs one restart of those --restart-limit allows
@@ -118,6 +121,7 @@ pub enum OnPanic {
 /// `--log-format`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum LogFormat {
     /// Lines for people.
     #[default]
@@ -129,6 +133,7 @@ pub enum LogFormat {
 /// `--log-level`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum LogLevel {
     /// Only what failed.
     Error,
@@ -144,6 +149,7 @@ pub enum LogLevel {
 }
 
 /// What a worker needs of the configuration; travels in the `start` message.
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerSettings {
     /// See [`Config::user`].

@@ -37,6 +37,23 @@ const LOGGING: &str = "Logging";
 const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// Everything that can be set, as the user says it. `Options::default()` is the empty command line without environment.
+///
+/// A minor version may add an option: end with `..Options::default()`, and with `..` where you take one apart.
+///
+/// ```
+/// use std::time::Duration;
+/// use uringd::config::Options;
+/// use uringd::config::options::Workers;
+///
+/// let options = Options {
+///     listen: vec!["127.0.0.1:8080".parse()?],
+///     workers: Workers::Count(2),
+///     kill_timeout: Duration::from_secs(30),
+///     ..Options::default()
+/// };
+/// # let cluster = uringd::Cluster::new().options(options);
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Options {
     /// TCP port, on every address of this machine, IPv6 and IPv4; 0 lets the kernel choose one
@@ -186,6 +203,7 @@ pub struct Options {
 
 /// `--workers`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Workers {
     /// As many as the machine, the affinity mask and the CPU quota give.
     #[default]
@@ -196,6 +214,7 @@ pub enum Workers {
 
 /// `--pin`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pin {
     /// All allowed cores, unless a CPU quota binds.
     #[default]
@@ -206,8 +225,9 @@ pub enum Pin {
     Cores(Vec<usize>),
 }
 
-/// `--user`: names or numbers, not looked up yet.
+/// `--user`: names or numbers, not looked up yet. Made by `parse`, as in `"www-data:web".parse()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UserSpec {
     /// Before the colon.
     pub name: String,

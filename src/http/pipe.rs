@@ -35,6 +35,7 @@ pub struct Pieces(Arc<Pipe>);
 /// The client is gone, or has had enough: what is sent to it goes nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the client is gone")]
+#[non_exhaustive]
 pub struct Gone;
 
 /// Says whether anybody reads what a sender sends.

@@ -119,7 +119,7 @@ impl MappedFile {
     ///
     /// # Errors
     /// Those of pread(2).
-    pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let mut octets = vec![0; (range.end - range.start) as usize];
         let mut filled = 0;
         while filled < octets.len() {
@@ -136,7 +136,7 @@ impl MappedFile {
 
     /// The first piece of a range that is not empty and lies within the file. Pieces end where the file's pieces do,
     /// whatever range is asked for.
-    pub fn piece(self: &Arc<Self>, range: &Range<u64>) -> MappedPiece {
+    pub(crate) fn piece(self: &Arc<Self>, range: &Range<u64>) -> MappedPiece {
         assert!(range.start < range.end && range.end <= self.len(), "{range:?} of {} octets", self.len());
         let end = range.end.min((range.start / PIECE_OCTETS + 1) * PIECE_OCTETS);
         MappedPiece { file: Arc::clone(self), start: range.start, len: (end - range.start) as u32 }
@@ -171,11 +171,6 @@ impl MappedPiece {
     /// Octets in it.
     pub fn len(&self) -> u32 {
         self.len
-    }
-
-    /// Nothing is left of it.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Leaves out its first octets.
@@ -243,7 +238,7 @@ mod tests {
             let (mut at, mut lens) = (range.start, vec![]);
             while at < range.end {
                 let piece = file.piece(&(at..range.end));
-                assert!(!piece.is_empty() && u64::from(piece.len()) <= PIECE_OCTETS);
+                assert!(piece.len() > 0 && u64::from(piece.len()) <= PIECE_OCTETS);
                 at += u64::from(piece.len());
                 lens.push(piece.len());
                 assert!(at == range.end || at % PIECE_OCTETS == 0, "{range:?}: {lens:?}");

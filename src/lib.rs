@@ -84,7 +84,7 @@ pub use cluster::{Cluster, Role};
 pub use error::{Error, Result, RingRefusal};
 pub use event::{Cause, Event, ExitStatus, Message, Roll, WorkerId, WorkerRef};
 pub use files::Files;
-pub use handler::{File, Handler, InPieces, IntoHandler, Promise, Reply, Sleep, read_file, sleep};
+pub use handler::{File, Handler, InPieces, IntoHandler, IntoReply, Promise, Reply, Sleep, read_file, sleep};
 #[cfg(feature = "http")]
 pub use http::NotSpoken;
 pub use http::sse;

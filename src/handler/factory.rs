@@ -32,6 +32,8 @@ impl<H: Handler> IntoHandler for H {
     }
 }
 
+// is in the note above, and would be offered to everybody
+#[diagnostic::do_not_recommend]
 impl<H, E> IntoHandler for Result<H, E>
 where
     H: Handler,

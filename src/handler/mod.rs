@@ -17,7 +17,7 @@ pub(crate) use local::{Local, Order};
 pub use local::{Sleep, sleep};
 pub(crate) use mailbox::{Mail, Mailbox};
 pub(crate) use reply::{Claim, Kind, Later, LaterResponse, Producer};
-pub use reply::{Promise, Reply};
+pub use reply::{IntoReply, Promise, Reply};
 
 use crate::event::Message;
 use crate::http::{Admission, Request};
@@ -104,10 +104,10 @@ impl Handler for Box<dyn Handler> {
 impl<F, R> Handler for F
 where
     F: FnMut(&Request<'_>) -> R + 'static,
-    R: Into<Reply>,
+    R: IntoReply,
 {
     fn handle(&mut self, request: &Request<'_>) -> Reply {
-        self(request).into()
+        self(request).into_reply()
     }
 }
 

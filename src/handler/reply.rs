@@ -31,6 +31,30 @@ use std::{fmt, io};
 #[must_use = "a client waits for it"]
 pub struct Reply(pub(crate) Kind);
 
+/// What a closure may give as a [`Handler`](crate::Handler): whatever becomes a [`Reply`]. A type of your own does with
+/// `impl From<Yours> for Reply`, and in no other way.
+#[diagnostic::on_unimplemented(
+    message = "a handler gives `{Self}`, which becomes no `Reply`",
+    label = "what is answered is no reply",
+    note = "what becomes a `Reply`: a `Response`, a `Status` or its number, text, octets, `Json`, a `Result` of one of these; and \
+            a future, by `Reply::later`",
+    note = "the error of a `Result` must become a `Box<dyn Error>` (it implements `std::error::Error`), or be a `Response` or a \
+            `Status`"
+)]
+pub trait IntoReply: sealed::Sealed {
+    /// The reply.
+    fn into_reply(self) -> Reply;
+}
+
+// what is wrong is said by the trait, not by the list of all that `Reply` is made from
+#[diagnostic::do_not_recommend]
+impl<T: Into<Reply>> IntoReply for T {
+    #[inline]
+    fn into_reply(self) -> Reply {
+        self.into()
+    }
+}
+
 pub(crate) enum Kind {
     /// The answer.
     Now(Response),
@@ -281,4 +305,12 @@ impl fmt::Debug for Kind {
             Kind::Stream(response, _) => write!(f, "Stream({response:?})"),
         }
     }
+}
+
+mod sealed {
+    use super::Reply;
+
+    pub trait Sealed {}
+
+    impl<T: Into<Reply>> Sealed for T {}
 }

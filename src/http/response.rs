@@ -40,6 +40,7 @@ pub enum InvalidStatus {
 
 /// An answer. The length, the date and the connection's fate are written by the server.
 #[derive(Debug)]
+#[must_use = "a response is sent only if a handler gives it"]
 pub struct Response {
     status: Status,
     /// It was made with what cannot be sent; nothing makes it another answer than the empty `500` that it is now.

@@ -38,6 +38,7 @@ pub struct Events(Sender);
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "an event is nothing until it is sent"]
 pub struct Event(String);
 
 impl Events {

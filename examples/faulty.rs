@@ -16,6 +16,8 @@
 //! | `/later-panic?ms=N` | panics in a future, after N ms |
 //! | `/drop-panic` | never answers, and panics when its client has gone |
 //! | `/stream-panic?ms=N` | sends the beginning of an answer and panics after N ms |
+//! | `/error-panic` | fails with an error that panics when it is told |
+//! | `/stream-drop-panic` | streams, and panics when the stream is dropped |
 //! | `/spin?ms=N` | answers after N ms by a future that wakes itself all the time |
 //! | `/bytes?n=N` | answers with N octets |
 //! | `/boot` | from now on new workers exit before they listen, if `FAULTY_BOOT_FILE` names a file; again: no longer |
@@ -145,6 +147,15 @@ fn answer(request: &Request<'_>) -> Reply {
                 std::future::pending::<Response>().await
             })
         }
+        "/error-panic" => Err::<Response, _>(Spiteful).into(),
+        "/stream-drop-panic" => {
+            let bomb = Bomb;
+            let piece = move || {
+                let _bomb = &bomb;
+                Some(Ok("piece".into()))
+            };
+            Response::stream(std::iter::from_fn(piece).take(1)).into()
+        }
         "/stream-panic" => {
             let time = Duration::from_millis(number(request, "ms"));
             let (mut sender, response) = Response::channel();
@@ -163,6 +174,18 @@ fn answer(request: &Request<'_>) -> Reply {
         _ => Status::NOT_FOUND.into(),
     }
 }
+
+/// An error that cannot be told.
+#[derive(Debug)]
+struct Spiteful;
+
+impl fmt::Display for Spiteful {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("asked to, while the error is told");
+    }
+}
+
+impl Error for Spiteful {}
 
 struct Bomb;
 

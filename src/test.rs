@@ -16,12 +16,14 @@
 
 use crate::error::Result;
 use crate::event::Message;
-use crate::handler::{Handler, Local, Mail, Mailbox, Order};
+use crate::handler::{Handler, IntoHandler, Local, Mail, Mailbox, Order, Reply};
 use crate::http::chunked::Chunked;
 use crate::http::{Conditions, Date, Exchange, Method, Part, Progress, Response, Rest, Status};
 use crate::ring::{FileDone, FileOp, FileOutcome, Payload, Token};
 use crate::worker::Worker;
-use crate::worker::unconnected::{self, Guarded, Next, Owed, Queue, TaskId, Tasks};
+use crate::worker::unconnected::{
+    self, Backlog, Guarded, Next, Outcome, Owed, Queue, TaskId, Tasks, resolve,
+};
 use bytes::Bytes;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -64,15 +66,18 @@ pub fn client<H: Handler>(handler: H) -> Client<H> {
 /// ```
 ///
 /// # Panics
-/// If there is no descriptor left for an eventfd.
-pub fn client_of<H: Handler>(make: impl FnOnce(Worker) -> H) -> Client<H> {
+/// If the factory fails, with its error; if there is no descriptor left for an eventfd.
+pub fn client_of<H: IntoHandler>(make: impl FnOnce(Worker) -> H) -> Client<H::Handler> {
     let mailbox = Mailbox::open().expect("an eventfd can be had");
-    let handler = make(Worker::new(1, 0, None, None, Arc::clone(&mailbox)));
+    let worker = Worker::new(1, 0, None, None, Arc::clone(&mailbox));
+    let backlog = worker.backlog();
+    let handler = make(worker).into_handler().unwrap_or_else(|error| panic!("the factory failed: {error}"));
     Client {
         handler,
         tasks: Tasks::new(Arc::clone(&mailbox)),
         local: Local::open(),
         mailbox,
+        backlog,
         messages: Vec::new(),
         panicked: false,
     }
@@ -84,6 +89,7 @@ pub struct Client<H> {
     tasks: Tasks,
     local: Rc<Local>,
     mailbox: Arc<Mailbox>,
+    backlog: Arc<Backlog>,
     messages: Vec<Message>,
     panicked: bool,
 }
@@ -201,7 +207,7 @@ impl<H: Handler> Client<H> {
             progress = match progress {
                 Progress::Receive { .. } => return talk,
                 Progress::Wait => {
-                    let response = self.wait_for_reply(&talk);
+                    let response = self.wait_for_reply(&mut talk);
                     talk.exchange.complete(response, &conditions(&date), &mut talk.out)
                 }
                 Progress::Resume { rest } => {
@@ -255,23 +261,34 @@ impl<H: Handler> Client<H> {
         }
     }
 
-    fn wait_for_reply(&mut self, talk: &Talk) -> Response {
-        let owed = talk.owed.as_ref().expect("somebody owes what is waited for");
-        let mut reply = None;
-        while reply.is_none() {
-            self.turn(talk.deadline, |came| match (came, owed) {
-                (Came::Promised(number, response), Owed::Promise(claim)) if number == claim.number => {
-                    reply = Some(response);
-                    true
-                }
-                (Came::Task(id, response), Owed::Task(wanted)) if id == *wanted => {
-                    reply = Some(response);
-                    true
-                }
-                _ => false,
+    /// What is owed may come to another thing that is owed.
+    fn wait_for_reply(&mut self, talk: &mut Talk) -> Response {
+        loop {
+            let owed = talk.owed.take().expect("somebody owes what is waited for");
+            let reply = self.wait_for(&owed, talk.deadline);
+            drop(owed);
+            match resolve(reply, &mut self.tasks, &mut self.panicked, &|| None) {
+                Outcome::Now(response) => return response,
+                Outcome::Owed(owed) => talk.owed = Some(owed),
+            }
+        }
+    }
+
+    fn wait_for(&mut self, owed: &Owed, deadline: Instant) -> Reply {
+        let mut found = None;
+        while found.is_none() {
+            self.turn(deadline, |came| {
+                found = match (came, owed) {
+                    (Came::Promised(number, response), Owed::Promise(claim)) if number == claim.number => {
+                        Some(response.into())
+                    }
+                    (Came::Task(id, reply), Owed::Task(wanted)) if id == *wanted => Some(reply),
+                    _ => return false,
+                };
+                true
             });
         }
-        reply.expect("just looked")
+        found.expect("just looked")
     }
 
     /// One turn of what a worker's loop does for futures; says whether what came was what was waited for.
@@ -294,7 +311,7 @@ impl<H: Handler> Client<H> {
             found |= match mail {
                 Mail::Task(id) => match self.tasks.go_on(id) {
                     unconnected::Progress::Waiting => false,
-                    unconnected::Progress::Answered(response) => wanted(Came::Task(id, response)),
+                    unconnected::Progress::Answered(reply) => wanted(Came::Task(id, reply)),
                     unconnected::Progress::Over { panicked } => {
                         self.panicked |= panicked;
                         wanted(Came::Task(id, Status::INTERNAL_SERVER_ERROR.into()))
@@ -303,6 +320,7 @@ impl<H: Handler> Client<H> {
                 Mail::Kept(number, response) => wanted(Came::Promised(number, response)),
                 Mail::Connection(_) => wanted(Came::Piece),
                 Mail::ToMaster(message) => {
+                    self.backlog.passed_on(message.octets());
                     self.messages.push(message);
                     false
                 }
@@ -323,7 +341,7 @@ impl<H: Handler> Client<H> {
 }
 
 enum Came {
-    Task(TaskId, Response),
+    Task(TaskId, Reply),
     Promised(u64, Response),
     Piece,
 }
@@ -506,6 +524,28 @@ mod tests {
                     Ok(())
                 })
             }
+            "/then" => Reply::later(async {
+                sleep(Duration::from_millis(1)).await;
+                let (promise, reply) = Reply::promise();
+                std::thread::spawn(move || promise.keep("kept in the end"));
+                reply
+            }),
+            "/then-stream" => Reply::later(async {
+                sleep(Duration::from_millis(1)).await;
+                let (mut sender, response) = Response::channel();
+                Reply::stream(response, async move {
+                    sender.send("looked first").await?;
+                    sender.finish();
+                    Ok(())
+                })
+            }),
+            "/then-later" => Reply::later(async {
+                sleep(Duration::from_millis(1)).await;
+                Reply::later(async {
+                    sleep(Duration::from_millis(1)).await;
+                    "twice"
+                })
+            }),
             "/dropped" => Response::channel().1.into(),
             "/panic" => panic!("on purpose"),
             _ => Status::NOT_FOUND.into(),
@@ -517,6 +557,9 @@ mod tests {
             ("/later", 200, "later", false),
             ("/promise", 200, "kept", false),
             ("/channel", 200, "abc", false),
+            ("/then", 200, "kept in the end", false),
+            ("/then-stream", 200, "looked first", false),
+            ("/then-later", 200, "twice", false),
             ("/dropped", 200, "", true),
             ("/nothing", 404, "Not Found", false),
         ] {
@@ -550,6 +593,23 @@ mod tests {
         assert_eq!(pieces.post("/", vec![0; 2 << 20]).text(), "2097152");
         assert_eq!(pieces.request(Method::Post, "/").body("abc").chunked().send().text(), "3");
         assert_eq!(pieces.get("/").text(), "0");
+    }
+
+    #[test]
+    fn what_is_said_to_the_master_is_taken_and_counts_no_more() {
+        let megabyte = "x".repeat(1 << 20);
+        let mut client =
+            client_of(|worker| move |_: &Request<'_>| worker.send(&megabyte).map(|()| Status::NO_CONTENT));
+        for _ in 0..40 {
+            assert_eq!(client.get("/").status(), 204);
+            assert_eq!(client.messages().len(), 1);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the factory failed: no disk")]
+    fn a_factory_that_fails_says_why() {
+        client_of(|_| -> std::result::Result<fn(&Request<'_>) -> Response, &str> { Err("no disk") });
     }
 
     #[test]

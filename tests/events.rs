@@ -175,6 +175,17 @@ fn a_reload_ends_every_stream_whole_and_no_client_misses_an_event() {
     assert!(server.events("exit").iter().all(|exit| exit["forced"] == false));
 }
 
+/// A browser would use a kept connection for its return, and find the worker that it is to leave.
+#[test]
+fn a_stream_that_a_reload_ends_takes_its_connection_with_it() {
+    let server = start(&["--workers", "1"]);
+    let mut stream = Stream::open(&server, "ms=25", None);
+    stream.next().unwrap();
+    server.signal("HUP");
+    while stream.next().is_some() {}
+    assert!(stream.0.read_to_end().unwrap().is_empty(), "closed, with nothing behind the last chunk");
+}
+
 #[test]
 fn a_stop_ends_every_stream_whole() {
     let mut server = start(&["--workers", "1", "--kill-timeout", "30s"]);

@@ -43,6 +43,24 @@ fn with_continue_it_answers_500_and_stays() {
 }
 
 #[test]
+fn the_programs_code_around_an_answer_is_guarded_as_well() {
+    let server = Server::start(Program::Faulty, &["--workers", "1", "--on-panic", "continue"]);
+    let pid = server.listening()[0].1;
+    let mut bystander = server.connect();
+    assert_eq!(bystander.get("/pid").pid(), pid);
+    assert_eq!(server.get("/error-panic").status, 500);
+    assert_eq!(panics(&server)[0]["panic"], "asked to, while the error is told");
+    // a stream that is sent, and one that is not
+    assert_eq!(server.get("/stream-drop-panic").status, 200);
+    let mut client = server.connect();
+    client.send("HEAD /stream-drop-panic HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.read_head().unwrap().status, 200);
+    let dropped = |line: &Value| line["message"] == "a stream panicked when it was dropped";
+    server.wait("both are told", || server.log().iter().filter(|line| dropped(line)).count() == 2);
+    assert_eq!(bystander.get("/pid").pid(), pid, "nobody else noticed");
+}
+
+#[test]
 fn with_abort_it_logs_and_crashes_and_no_request_behind_the_panic_is_run() {
     let server = Server::start(Program::Faulty, &["--workers", "1", "--on-panic", "abort"]);
     let pid = server.listening()[0].1;

@@ -15,7 +15,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use uringd::config::options::{Pin, Workers};
 use uringd::config::{Listen, OnPanic, Options};
-use uringd::{Error, Files, Handler, Promise, Reply, Request, Response, RingRefusal, Server, StopHandle};
+use uringd::{
+    Error, Files, Handler, Promise, Reply, Request, Response, RingRefusal, Server, Status, StopHandle,
+};
 
 /// A server on a thread of its own.
 struct Running {
@@ -52,6 +54,33 @@ impl Running {
         self.stop.stop();
         self.result().unwrap();
     }
+}
+
+/// The handler has had enough of the body, and works for longer than the client would have had for the rest.
+#[test]
+fn a_client_is_not_timed_out_over_content_that_nobody_takes() {
+    let settings =
+        Options { body_timeout: Duration::from_millis(300), body_rate: 1000, ..options(&["127.0.0.1:0"]) };
+    let running = Running::of(
+        Server::with_options(&settings).unwrap(),
+        uringd::InPieces(|request: &Request<'_>| {
+            let mut pieces = request.pieces();
+            Reply::later(async move {
+                let first = pieces.next().await;
+                drop(pieces);
+                uringd::sleep(Duration::from_millis(900)).await;
+                first
+                    .map(|piece| piece.map(Response::bytes))
+                    .transpose()
+                    .map(|piece| piece.ok_or(Status::BAD_REQUEST))
+            })
+        }),
+    );
+    let mut client = running.connect();
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nabc");
+    let answer = client.read_answer().unwrap();
+    assert_eq!((answer.status, answer.text()), (200, "abc".to_owned()));
+    running.stop();
 }
 
 fn options(listen: &[&str]) -> Options {

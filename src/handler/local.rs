@@ -211,8 +211,11 @@ impl Future for Operation {
                 self.number = None;
                 Poll::Ready(done)
             }
-            _ => {
+            before => {
                 jobs.insert(number, Job::Waiting(context.waker().clone()));
+                // what a waker owns may want the table when it is dropped
+                drop(jobs);
+                drop(before);
                 Poll::Pending
             }
         }
@@ -224,11 +227,10 @@ impl Drop for Operation {
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
         let Some(local) = Local::find_here() else { return };
-        let mut jobs = local.jobs.borrow_mut();
-        if let Some(Job::Done(_)) = jobs.insert(number, Job::Abandoned) {
-            jobs.remove(&number);
-        } else {
-            local.orders.borrow_mut().push(Order::Cancel(number));
+        let before = local.jobs.borrow_mut().insert(number, Job::Abandoned);
+        match &before {
+            Some(Job::Done(_)) => drop(local.jobs.borrow_mut().remove(&number)),
+            _ => local.orders.borrow_mut().push(Order::Cancel(number)),
         }
     }
 }

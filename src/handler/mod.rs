@@ -16,7 +16,7 @@ pub use file::{File, read_file};
 pub(crate) use local::{Local, Order};
 pub use local::{Sleep, sleep};
 pub(crate) use mailbox::{Mail, Mailbox};
-pub(crate) use reply::{Claim, Kind, Later, LaterResponse, Producer};
+pub(crate) use reply::{Claim, Kind, Later, LaterReply, Producer};
 pub use reply::{IntoReply, Promise, Reply};
 
 use crate::event::Message;

@@ -67,7 +67,7 @@ pub(crate) enum Kind {
 }
 
 /// A future that answers.
-pub(crate) type LaterResponse = Pin<Box<dyn Future<Output = Response>>>;
+pub(crate) type LaterReply = Pin<Box<dyn Future<Output = Reply>>>;
 
 /// A future that makes an answer's content.
 pub(crate) type Producer = Pin<Box<dyn Future<Output = ()>>>;
@@ -75,7 +75,7 @@ pub(crate) type Producer = Pin<Box<dyn Future<Output = ()>>>;
 /// Where a reply that comes later will come from.
 pub(crate) enum Later {
     /// This, when it is done.
-    Future(LaterResponse),
+    Future(LaterReply),
     /// A promise.
     Promised(Claim),
 }
@@ -122,6 +122,34 @@ impl Reply {
     /// }
     /// ```
     ///
+    /// What it gives may be any reply, one that comes later still included: here a file is looked for first, and then
+    /// streamed.
+    ///
+    /// ```
+    /// use uringd::{File, Reply, Request, Response, Status};
+    ///
+    /// fn handle(_: &Request<'_>) -> Reply {
+    ///     Reply::later(async {
+    ///         let Ok(file) = File::open("story.txt").await else {
+    ///             return Status::NOT_FOUND.into();
+    ///         };
+    ///         let (mut sender, response) = Response::channel();
+    ///         Reply::stream(response.with_content_type("text/plain"), async move {
+    ///             let mut offset = 0;
+    ///             loop {
+    ///                 let piece = file.read_at(16 * 1024, offset).await?;
+    ///                 if piece.is_empty() {
+    ///                     sender.finish();
+    ///                     return Ok(());
+    ///                 }
+    ///                 offset += piece.len() as u64;
+    ///                 sender.send(piece).await?;
+    ///             }
+    ///         })
+    ///     })
+    /// }
+    /// ```
+    ///
     /// "Gone" means that the client has reset its connection, which is seen when it is read from: not while it is ahead by
     /// 64 KiB of content that nobody takes, or 32 KiB of further requests. One that has only finished sending may still
     /// be reading: it is waited for `--send-timeout`. One whose request turns out broken or too slow in the middle of its
@@ -129,9 +157,9 @@ impl Reply {
     pub fn later<F>(future: F) -> Reply
     where
         F: Future + 'static,
-        F::Output: Into<Response>,
+        F::Output: IntoReply,
     {
-        Reply(Kind::Later(Later::Future(Box::pin(async move { future.await.into() }))))
+        Reply(Kind::Later(Later::Future(Box::pin(async move { future.await.into_reply() }))))
     }
 
     /// Answers with a response made by [`Response::channel`](crate::Response::channel), and runs a future that holds its

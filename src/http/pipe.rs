@@ -234,15 +234,17 @@ impl Pieces {
         Watch(Arc::clone(&self.0))
     }
 
-    /// Ends the content here and now, if it is one that may end anywhere.
-    pub(crate) fn ask_to_end(&self) {
+    /// Ends the content here and now, if it is one that may end anywhere; says if it is.
+    pub(crate) fn ask_to_end(&self) -> bool {
         let mut state = self.0.lock();
-        if state.ends_when_asked {
+        if state.ends_when_asked && state.end.is_none() {
             state.asked_to_end = true;
             let wakers = [state.reader.take(), state.writer.take(), state.watcher.take()];
             drop(state);
             wakers.into_iter().flatten().for_each(Waker::wake);
+            return true;
         }
+        false
     }
 }
 

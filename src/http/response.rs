@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::panic::Location;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A final status code, 200 to 599 (RFC 9110 section 15): one of IANA's registry by its name here, any other by its
@@ -84,7 +85,32 @@ pub struct FileRange {
 }
 
 /// What a stream is made of; asked for the next one when the one before has been taken by the client.
-pub type Stream = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
+pub struct Stream(Option<Box<dyn Iterator<Item = io::Result<Bytes>> + Send>>);
+
+impl Stream {
+    /// Of any pieces.
+    pub fn new(pieces: impl Iterator<Item = io::Result<Bytes>> + Send + 'static) -> Stream {
+        Stream(Some(Box::new(pieces)))
+    }
+}
+
+impl Iterator for Stream {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<io::Result<Bytes>> {
+        self.0.as_mut()?.next()
+    }
+}
+
+/// Wherever an answer ends up that is not sent, or not to its end: the program's own code must not unwind from there.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let pieces = self.0.take();
+        if panic::catch_unwind(AssertUnwindSafe(|| drop(pieces))).is_err() {
+            tracing::error!("a stream panicked when it was dropped");
+        }
+    }
+}
 
 /// Content that was not copied behind its head: it is sent from where it is.
 #[non_exhaustive]
@@ -374,26 +400,27 @@ impl Response {
         I: IntoIterator<Item = io::Result<Bytes>>,
         I::IntoIter: Send + 'static,
     {
-        Response::new(Status::OK, "application/octet-stream", Body::Stream(Box::new(pieces.into_iter())))
+        Response::new(Status::OK, "application/octet-stream", Body::Stream(Stream::new(pieces.into_iter())))
     }
 
     /// `200 OK` with content that another thread, or a future, makes bit by bit: the sender may be taken anywhere. A
     /// client that does not read makes the sender wait. Framed, ended and cut off as with [`Response::stream`].
     ///
     /// ```
-    /// use uringd::{Request, Response};
+    /// use uringd::{Request, Response, Worker};
     ///
-    /// fn handle(_: &Request<'_>) -> Response {
+    /// // a thread for each answer does where few are asked for; otherwise send them to one that is there
+    /// fn lines(worker: &Worker, _: &Request<'_>) -> std::io::Result<Response> {
     ///     let (mut sender, response) = Response::channel();
-    ///     std::thread::spawn(move || {
+    ///     worker.spawn_thread("lines", move || {
     ///         for n in 0..10 {
     ///             if sender.blocking_send(format!("line {n}\n")).is_err() {
     ///                 return; // the client is gone
     ///             }
     ///         }
     ///         sender.finish();
-    ///     });
-    ///     response.with_content_type("text/plain")
+    ///     })?;
+    ///     Ok(response.with_content_type("text/plain"))
     /// }
     /// ```
     pub fn channel() -> (Sender, Response) {

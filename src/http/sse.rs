@@ -70,8 +70,8 @@ impl Events {
         self.0.blocking_send(event.into_octets())
     }
 
-    /// Sends a comment, which clients pass over: proxies that close silent connections see that this one lives. Every
-    /// 15 seconds is usual.
+    /// Sends a comment, which clients pass over: proxies that close silent connections see that this one lives, and a client
+    /// that has gone without a word is noticed. Every 15 seconds is usual.
     ///
     /// # Errors
     /// [`Gone`]: the client has left, or has been sent to another worker.

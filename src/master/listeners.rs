@@ -5,9 +5,9 @@
 
 use crate::config::Listen;
 use crate::error::{Error, Result};
-use crate::sys::socket::{internet_address, limit_unsent};
+use crate::sys::socket::{internet_address, prepare};
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, TcpNoDelay};
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, listen, setsockopt, socket,
@@ -26,11 +26,6 @@ use std::time::{Duration, Instant};
 /// so an address in use is worth a second look before it is reported.
 const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
 const IN_USE_PAUSE: Duration = Duration::from_millis(25);
-
-/// The kernel calls a socket writable when half of this has been taken, and not before. Left to itself it waits for
-/// a third of a buffer that may have grown to megabytes, and a client that reads slowly all the time would look like
-/// one that does not read (`--send-timeout`).
-const UNSENT_OCTETS_MAX: u32 = 128 * 1024;
 
 /// A bound and listening socket.
 #[derive(Debug)]
@@ -97,10 +92,7 @@ fn bind_tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> std::result::Re
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = stream_socket(family)?;
     setsockopt(&socket, ReuseAddr, &true)?;
-    // accepted sockets inherit it: no segment of an answer waits for an acknowledgement
-    setsockopt(&socket, TcpNoDelay, &true)?;
-    // so is this
-    limit_unsent(socket.as_fd(), UNSENT_OCTETS_MAX)?;
+    prepare(socket.as_fd())?;
     if address.is_ipv6() {
         setsockopt(&socket, Ipv6V6Only, &v6_only)?;
     }

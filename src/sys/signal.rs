@@ -2,9 +2,9 @@
 //!
 //! Neighbours: `worker` and its `control`; the master reads its signals from a signalfd.
 
-use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -34,14 +34,16 @@ pub(crate) fn ignore_the_masters() {
 /// From now on SIGTERM sets a flag and writes to `wake`. Where the master is no longer the parent it is the
 /// parent-death signal, and arms the alarm that ends this process even if a handler never returns to the loop.
 ///
-/// `wake` must stay open for the rest of the process.
-pub(crate) fn on_terminate(master: i32, kill_timeout: Duration, wake: BorrowedFd<'_>) -> Result<(), Errno> {
+/// A copy of `wake` stays open for the rest of the process: a number that is closed may be somebody else's file when the
+/// signal comes.
+pub(crate) fn on_terminate(master: i32, kill_timeout: Duration, wake: BorrowedFd<'_>) -> io::Result<()> {
     MASTER.store(master, Ordering::Relaxed);
-    WAKE.store(wake.as_raw_fd(), Ordering::Relaxed);
+    WAKE.store(wake.try_clone_to_owned()?.into_raw_fd(), Ordering::Relaxed);
     KILL_TIMEOUT_US.store(microseconds(kill_timeout), Ordering::Relaxed);
     let action = SigAction::new(SigHandler::Handler(terminated), SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: `terminated` does only what is async-signal-safe: atomics, getppid, setitimer and write.
-    unsafe { sigaction(Signal::SIGTERM, &action) }.map(|_| ())
+    unsafe { sigaction(Signal::SIGTERM, &action) }?;
+    Ok(())
 }
 
 /// Whether SIGTERM has arrived since the last call.
@@ -90,4 +92,27 @@ fn arm(microseconds: i64) {
 /// At least one: zero would disarm the timer.
 fn microseconds(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::eventfd::EventFd;
+    use nix::sys::signal::raise;
+    use std::os::fd::{AsFd, AsRawFd};
+
+    #[test]
+    fn a_signal_writes_into_nobody_elses_file() {
+        let wake = EventFd::new().unwrap();
+        let number = wake.as_fd().as_raw_fd();
+        on_terminate(crate::sys::process::parent(), Duration::from_secs(60), wake.as_fd()).unwrap();
+        drop(wake);
+        // one of these gets the number that was closed, unless another test has it
+        let files: Vec<_> = (0..64).map(|_| tempfile::tempfile().unwrap()).collect();
+        raise(Signal::SIGTERM).unwrap();
+        assert!(take_terminated());
+        for file in files {
+            assert_eq!(file.metadata().unwrap().len(), 0, "{} was {number}", file.as_raw_fd());
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! `master::pool` asks what a socket is, `ring` reads the addresses its accepts wrote.
 
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, SockType, SockaddrLike, SockaddrStorage, getsockopt, sockopt};
+use nix::sys::socket::{Shutdown, SockType, SockaddrLike, SockaddrStorage, getsockopt, setsockopt, sockopt};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -30,18 +30,40 @@ pub(crate) fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     internet_address(&address)
 }
 
-/// Bounds what is written to a TCP socket and has not left this machine (tcp(7), TCP_NOTSENT_LOWAT).
-pub(crate) fn limit_unsent(socket: BorrowedFd<'_>, octets: u32) -> Result<(), Errno> {
+/// The kernel calls a socket writable when half of this has been taken, and not before. Left to itself it waits for
+/// a third of a buffer that may have grown to megabytes, and a client that reads slowly all the time would look like
+/// one that does not read (`--send-timeout`).
+const UNSENT_OCTETS_MAX: u32 = 128 * 1024;
+
+/// When a silent connection is asked whether its other end is still there, how often, and how many times in vain (tcp(7)):
+/// a machine that has vanished is noticed after two minutes.
+const KEEPALIVE: [(libc::c_int, u32); 3] =
+    [(libc::TCP_KEEPIDLE, 60), (libc::TCP_KEEPINTVL, 15), (libc::TCP_KEEPCNT, 4)];
+
+/// What every connection of ours has; set on a listening socket it is inherited. No segment of an answer waits for an
+/// acknowledgement; what is written and has not left is bounded, so that a slow reader is seen to read; and who has
+/// vanished is noticed. On a Unix socket it does nothing.
+pub(crate) fn prepare(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut name = libc::AF_UNIX;
+    if let Ok(address) = nix::sys::socket::getsockname::<SockaddrStorage>(socket.as_raw_fd()) {
+        name = address.family().map_or(name, |family| family as libc::c_int);
+    }
+    if name != libc::AF_INET && name != libc::AF_INET6 {
+        return Ok(());
+    }
+    setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
+    setsockopt(&socket, sockopt::KeepAlive, &true)?;
+    for (option, value) in KEEPALIVE {
+        set_tcp(socket, option, value)?;
+    }
+    set_tcp(socket, libc::TCP_NOTSENT_LOWAT, UNSENT_OCTETS_MAX)
+}
+
+fn set_tcp(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> Result<(), Errno> {
     let len = size_of::<u32>() as libc::socklen_t;
-    // SAFETY: the kernel reads `len` octets of `octets`, which outlives the call.
+    // SAFETY: the kernel reads `len` octets of `value`, which outlives the call.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            (&raw const octets).cast(),
-            len,
-        )
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, option, (&raw const value).cast(), len)
     };
     Errno::result(result).map(|_| ())
 }
@@ -61,4 +83,26 @@ pub(crate) fn stop_listening(socket: BorrowedFd<'_>) {
 pub(crate) fn internet_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|a| SocketAddrV4::from(*a).into());
     v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddrV6::from(*a).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn connections_inherit_what_their_listener_was_given() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            prepare(listener.as_fd()).unwrap();
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (served, _) = listener.accept().unwrap();
+            assert!(served.nodelay().unwrap() && getsockopt(&served, sockopt::KeepAlive).unwrap());
+            assert_eq!(getsockopt(&served, sockopt::TcpKeepIdle).unwrap(), 60);
+        }
+        let (a_unix_socket, _) = UnixStream::pair().unwrap();
+        prepare(a_unix_socket.as_fd()).unwrap();
+    }
 }

@@ -41,7 +41,7 @@ impl Worker {
     }
 
     /// How much of what this worker sends has not left yet.
-    pub(super) fn backlog(&self) -> Arc<Backlog> {
+    pub(crate) fn backlog(&self) -> Arc<Backlog> {
         Arc::clone(&self.0.backlog)
     }
 

@@ -22,9 +22,10 @@ pub(crate) use control::Master;
 
 /// What works without a ring, for tests of handlers.
 pub(crate) mod unconnected {
+    pub use super::backlog::Backlog;
     pub use super::event_loop::Owed;
     pub use super::queue::{Next, Queue};
-    pub use super::service::Guarded;
+    pub use super::service::{Guarded, Outcome, resolve};
     pub use super::tasks::{Progress, TaskId, Tasks};
 }
 
@@ -112,12 +113,13 @@ fn serve<H: IntoHandler>(
     service::install_hook();
     let worker = Worker::new(start.id, start.slot, start.core, files, Arc::clone(&mailbox));
     let backlog = worker.backlog();
-    let made = service::guard(|| "the factory".to_owned(), || make(worker).into_handler());
+    // a log line and an event are one line each
+    let one_line = |text: String| text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+    let make = || make(worker).into_handler().map_err(|error| one_line(chain(&*error)));
+    let made = service::guard(|| "the factory".to_owned(), make);
     let handler = match made.unwrap_or_else(|| Err("the program's factory panicked".into())) {
         Ok(handler) => handler,
-        Err(error) => {
-            // a log line and an event are one line each
-            let problem = chain(&*error).lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        Err(problem) => {
             say(&mut channel, &ToMaster::Failed { problem: problem.clone() });
             return Err(Error::Factory { problem });
         }

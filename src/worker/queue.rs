@@ -10,8 +10,8 @@ use crate::ring::{Message, Payload};
 use crate::sys::file::{MappedPiece, PIECE_OCTETS};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::mem;
 use std::task::{Context, Poll, Waker};
-use std::{iter, mem};
 
 /// The end of a file's part is copied instead of sent from the mapping, after a look at the file: had it been truncated
 /// while the rest was sent, the client must not get the whole length.
@@ -26,6 +26,8 @@ pub struct Queue {
     /// What was cut short.
     unsent: Message,
     items: VecDeque<Item>,
+    /// A content was ended before its program did.
+    ended_early: bool,
 }
 
 enum Item {
@@ -100,12 +102,17 @@ impl Queue {
     }
 
     /// Ends contents that may end anywhere.
-    pub fn ask_to_end(&self) {
+    pub fn ask_to_end(&mut self) {
         for item in &self.items {
             if let Item::Stream(Streamed { source: Source::Pipe(pieces, _), .. }) = item {
-                pieces.ask_to_end();
+                self.ended_early |= pieces.ask_to_end();
             }
         }
+    }
+
+    /// One of its contents was ended before its program did.
+    pub fn has_ended_early(&self) -> bool {
+        self.ended_early
     }
 
     /// So much of a message has gone. False if its file was truncated meanwhile: what went may have been zeros.
@@ -231,16 +238,6 @@ impl Streamed {
     }
 }
 
-/// The program's own code, which must not take the loop with it.
-impl Drop for Source {
-    fn drop(&mut self) {
-        if let Source::Iterator(pieces) = self {
-            let pieces = mem::replace(pieces, Box::new(iter::empty()));
-            let _ = service::guard(|| "a stream that was dropped".to_owned(), || drop(pieces));
-        }
-    }
-}
-
 impl Source {
     fn next(&mut self, panicked: &mut bool, waker: &dyn Fn() -> Waker) -> Piece {
         match self {
@@ -325,7 +322,7 @@ mod tests {
     }
 
     fn stream(pieces: Vec<io::Result<Bytes>>, chunked: bool) -> Rest {
-        Rest::Stream { pieces: Box::new(pieces.into_iter()), chunked }
+        Rest::Stream { pieces: Stream::new(pieces.into_iter()), chunked }
     }
 
     fn file(octets: &[u8]) -> (Arc<MappedFile>, std::fs::File) {
@@ -372,7 +369,7 @@ mod tests {
         let mut panicked = false;
         let mut queue = Queue::default();
         let pieces = std::iter::from_fn(|| -> Option<io::Result<Bytes>> { panic!("on purpose") });
-        queue.push_rest(Rest::Stream { pieces: Box::new(pieces), chunked: true });
+        queue.push_rest(Rest::Stream { pieces: Stream::new(pieces), chunked: true });
         assert!(matches!(queue.next(0, &mut panicked, &asleep), Next::Break(_)) && panicked);
     }
 
@@ -470,9 +467,9 @@ mod tests {
             }
         }
         let mut queue = Queue::default();
-        queue.push_rest(Rest::Stream { pieces: Box::new(Bomb), chunked: true });
+        queue.push_rest(Rest::Stream { pieces: Stream::new(Bomb), chunked: true });
         assert_eq!(drained(&mut queue, 9).unwrap(), b"0\r\n\r\n");
-        queue.push_rest(Rest::Stream { pieces: Box::new(Bomb), chunked: true });
+        queue.push_rest(Rest::Stream { pieces: Stream::new(Bomb), chunked: true });
         drop(queue);
     }
 

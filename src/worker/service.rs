@@ -4,11 +4,12 @@
 
 use super::event_loop::Owed;
 use super::tasks::{Progress, Tasks};
-use crate::handler::{Handler, Kind, Later, LaterResponse, Producer};
+use crate::handler::{Handler, Kind, Later, Producer, Reply};
 use crate::http::{self, Admission, Answer, Request, Response, Service, Status};
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
@@ -113,34 +114,72 @@ impl<H: Handler> Guarded<'_, H> {
         outcome
     }
 
-    /// What is ready at once is an answer like any other.
-    fn begin(&mut self, future: LaterResponse) -> Answer {
-        match self.tasks.begin(future) {
-            (_, Progress::Answered(response)) => Answer::Now(response),
-            (id, Progress::Waiting) => {
-                *self.owed = Some(Owed::Task(id));
+    fn answer_otherwise(&mut self, reply: Reply, request: &Request<'_>) -> Answer {
+        match resolve(reply, self.tasks, self.panicked, &|| Some(request_line(request))) {
+            Outcome::Now(response) => Answer::Now(response),
+            Outcome::Owed(owed) => {
+                *self.owed = Some(owed);
                 Answer::Later
-            }
-            (_, Progress::Over { panicked }) => {
-                *self.panicked |= panicked;
-                Answer::Now(Status::INTERNAL_SERVER_ERROR.into())
             }
         }
     }
+}
 
-    /// One that panics before anything has been sent is answered like any other panic.
-    fn produce(&mut self, response: Response, producer: Producer) -> Response {
-        let Some(watch) = response.watch() else {
-            tracing::error!("Reply::stream was given a response that Response::channel did not make");
-            return response;
-        };
-        match self.tasks.produce(producer, watch) {
-            Progress::Over { panicked: true } => {
-                *self.panicked = true;
-                Status::INTERNAL_SERVER_ERROR.into()
+/// What a reply comes to.
+pub enum Outcome {
+    Now(Response),
+    Owed(Owed),
+}
+
+/// Takes a reply apart: begins what it has to be waited for. A future that is ready at once is an answer like any other.
+/// `panicked` is set if the program's code did; `request` is the line that names it in the log.
+pub fn resolve(
+    reply: Reply,
+    tasks: &mut Tasks,
+    panicked: &mut bool,
+    request: &dyn Fn() -> Option<String>,
+) -> Outcome {
+    match reply.0 {
+        Kind::Now(response) => Outcome::Now(response),
+        Kind::Failed(error) => Outcome::Now(failed(error, panicked, request)),
+        Kind::Stream(response, producer) => Outcome::Now(produce(response, producer, tasks, panicked)),
+        Kind::Later(Later::Promised(claim)) => Outcome::Owed(Owed::Promise(claim)),
+        Kind::Later(Later::Future(future)) => match tasks.begin(future) {
+            (_, Progress::Answered(reply)) => resolve(reply, tasks, panicked, request),
+            (id, Progress::Waiting) => Outcome::Owed(Owed::Task(id)),
+            (_, Progress::Over { panicked: has }) => {
+                *panicked |= has;
+                Outcome::Now(Status::INTERNAL_SERVER_ERROR.into())
             }
-            _ => response,
+        },
+    }
+}
+
+/// Formatting an error, and dropping it, is the program's code too.
+#[cold]
+fn failed(error: Box<dyn Error>, panicked: &mut bool, request: &dyn Fn() -> Option<String>) -> Response {
+    let line = request();
+    let doing = || format!("the error of {}", line.as_deref().unwrap_or("a reply that came later"));
+    let answered = guard(doing, || {
+        let error = error;
+        http::failed(&*error, line.as_deref())
+    });
+    *panicked |= answered.is_none();
+    answered.unwrap_or_else(|| Response::empty(Status::INTERNAL_SERVER_ERROR))
+}
+
+/// One that panics before anything has been sent is answered like any other panic.
+fn produce(response: Response, producer: Producer, tasks: &mut Tasks, panicked: &mut bool) -> Response {
+    let Some(watch) = response.watch() else {
+        tracing::error!("Reply::stream was given a response that Response::channel did not make");
+        return response;
+    };
+    match tasks.produce(producer, watch) {
+        Progress::Over { panicked: true } => {
+            *panicked = true;
+            Status::INTERNAL_SERVER_ERROR.into()
         }
+        _ => response,
     }
 }
 
@@ -152,15 +191,9 @@ impl<H: Handler> Service for Guarded<'_, H> {
 
     #[inline]
     fn call(&mut self, request: &Request<'_>) -> Answer {
-        match self.guarded(request, |handler| handler.handle(request).0) {
-            Some(Kind::Now(response)) => Answer::Now(response),
-            Some(Kind::Later(Later::Future(future))) => self.begin(future),
-            Some(Kind::Later(Later::Promised(claim))) => {
-                *self.owed = Some(Owed::Promise(claim));
-                Answer::Later
-            }
-            Some(Kind::Stream(response, producer)) => Answer::Now(self.produce(response, producer)),
-            Some(Kind::Failed(error)) => Answer::Now(http::failed(&*error, Some(&request_line(request)))),
+        match self.guarded(request, |handler| handler.handle(request)) {
+            Some(Reply(Kind::Now(response))) => Answer::Now(response),
+            Some(reply) => self.answer_otherwise(reply, request),
             None => Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR)),
         }
     }

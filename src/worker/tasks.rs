@@ -4,8 +4,8 @@
 //! Neighbours: `service` begins tasks, `event_loop` goes on with them; `handler::local` is what they wait for.
 
 use super::service;
-use crate::handler::{LaterResponse, Mail, Mailbox, Producer};
-use crate::http::{Response, Watch};
+use crate::handler::{LaterReply, Mail, Mailbox, Producer, Reply};
+use crate::http::Watch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -31,7 +31,7 @@ struct Place {
 /// What a task is for.
 enum Work {
     /// An answer.
-    Response(LaterResponse),
+    Reply(LaterReply),
     /// An answer's content, as long as somebody reads it.
     Content(Producer, Watch),
 }
@@ -48,7 +48,7 @@ pub enum Progress {
     /// It waits for something.
     Waiting,
     /// It has answered.
-    Answered(Response),
+    Answered(Reply),
     /// It is over; if it owed an answer there is none: it panicked.
     Over { panicked: bool },
 }
@@ -59,8 +59,8 @@ impl Tasks {
     }
 
     /// Begins to work at an answer. Gives the task's name as well, unless it is over already.
-    pub fn begin(&mut self, future: LaterResponse) -> (TaskId, Progress) {
-        self.put(Work::Response(future))
+    pub fn begin(&mut self, future: LaterReply) -> (TaskId, Progress) {
+        self.put(Work::Reply(future))
     }
 
     /// Begins to make content for whoever this watches.
@@ -138,7 +138,7 @@ impl Work {
     fn poll(&mut self, waker: &Waker) -> Progress {
         let mut context = Context::from_waker(waker);
         let polled = match self {
-            Work::Response(future) => service::guard(
+            Work::Reply(future) => service::guard(
                 || "a reply that came later".to_owned(),
                 || future.as_mut().poll(&mut context).map(Some),
             ),
@@ -150,7 +150,7 @@ impl Work {
         };
         match polled {
             Some(Poll::Pending) => Progress::Waiting,
-            Some(Poll::Ready(Some(response))) => Progress::Answered(response),
+            Some(Poll::Ready(Some(reply))) => Progress::Answered(reply),
             Some(Poll::Ready(None)) => Progress::Over { panicked: false },
             None => Progress::Over { panicked: true },
         }
@@ -176,6 +176,7 @@ fn name(place: u32, generation: u32) -> TaskId {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::http::Response;
     use std::cell::Cell;
     use std::future::{self, poll_fn};
     use std::rc::Rc;
@@ -226,10 +227,10 @@ pub mod tests {
     }
 
     /// A future that leaves its waker here, and is ready when it finds that taken.
-    fn waiting(left: &Rc<Cell<Option<Waker>>>) -> LaterResponse {
+    fn waiting(left: &Rc<Cell<Option<Waker>>>) -> LaterReply {
         let (left, mut begun) = (Rc::clone(left), false);
         Box::pin(poll_fn(move |context| match std::mem::replace(&mut begun, true) && left.take().is_none() {
-            true => Poll::Ready(Response::text("done")),
+            true => Poll::Ready("done".into()),
             false => {
                 left.set(Some(context.waker().clone()));
                 Poll::Pending
@@ -245,7 +246,7 @@ pub mod tests {
     fn one_that_is_ready_at_once_leaves_nothing_behind() {
         let mut tasks = tasks();
         for _ in 0..3 {
-            let (id, progress) = tasks.begin(Box::pin(future::ready(Response::text("now"))));
+            let (id, progress) = tasks.begin(Box::pin(future::ready("now".into())));
             assert!(is_answered(&progress));
             assert!(!tasks.cancel(id) && matches!(tasks.go_on(id), Progress::Waiting), "it is over");
         }
@@ -270,7 +271,7 @@ pub mod tests {
         let (id, progress) = tasks.begin(Box::pin(poll_fn(move |context| {
             context.waker().wake_by_ref();
             left -= 1;
-            if left == 0 { Poll::Ready(Response::text("done")) } else { Poll::Pending }
+            if left == 0 { Poll::Ready("done".into()) } else { Poll::Pending }
         })));
         assert!(matches!(progress, Progress::Waiting));
         assert_eq!(named(&tasks), [id]);
@@ -298,7 +299,7 @@ pub mod tests {
     #[test]
     fn two_tasks_never_share_a_place() {
         let mut tasks = tasks();
-        let pending = || -> LaterResponse { Box::pin(future::pending()) };
+        let pending = || -> LaterReply { Box::pin(future::pending()) };
         let (first, _) = tasks.begin(pending());
         tasks.cancel(first);
         tasks.cancel(first);
@@ -378,7 +379,7 @@ pub mod tests {
                 given.send(context.waker().clone()).unwrap();
             }
             match done.load(Ordering::Relaxed) {
-                STEPS => Poll::Ready(Response::text("all")),
+                STEPS => Poll::Ready("all".into()),
                 _ => Poll::Pending,
             }
         })));

@@ -295,18 +295,30 @@ impl<H: Handler> EventLoop<H> {
     }
 
     fn task_woken(&mut self, id: TaskId) {
-        let response = match self.tasks.go_on(id) {
-            tasks::Progress::Waiting => return,
-            tasks::Progress::Answered(response) => response,
+        let progress = self.tasks.go_on(id);
+        if matches!(progress, tasks::Progress::Waiting) {
+            return;
+        }
+        // before anything else: what is begun next may get the same name
+        let token = self.awaited.remove(&id);
+        let outcome = match progress {
+            tasks::Progress::Answered(reply) => {
+                service::resolve(reply, &mut self.tasks, &mut self.panicked, &|| None)
+            }
             tasks::Progress::Over { panicked } => {
                 self.panicked |= panicked;
-                Status::INTERNAL_SERVER_ERROR.into()
+                Outcome::Now(Status::INTERNAL_SERVER_ERROR.into())
             }
+            tasks::Progress::Waiting => return,
         };
-        match self.awaited.remove(&id) {
-            Some(token) => self.complete_one(token, response),
+        match (token, outcome) {
+            (Some(token), Outcome::Now(response)) => self.complete_one(token, response),
+            (Some(token), Outcome::Owed(owed)) => {
+                self.owe(token.slot, owed);
+                self.mourn();
+            }
             // content, which goes its own way
-            None => self.mourn(),
+            (None, _) => self.mourn(),
         }
     }
 

@@ -5,6 +5,13 @@
 use super::*;
 use crate::sys::socket;
 
+/// Sockets that we did not make get what ours have.
+fn prepare(socket: &OwnedFd) {
+    if let Err(errno) = socket::prepare(socket.as_fd()) {
+        tracing::debug!(%errno, "a socket from elsewhere refuses its options");
+    }
+}
+
 impl<H: Handler> EventLoop<H> {
     pub(super) fn watched(&mut self, token: Token) {
         match token {
@@ -43,6 +50,7 @@ impl<H: Handler> EventLoop<H> {
             match order {
                 Order::Listen(socket) => self.listen(socket),
                 Order::Adopt { socket, travelling } => {
+                    prepare(&socket);
                     self.adopt_socket(socket, travelling.peer, travelling.unread)
                 }
                 Order::Message(message) => {
@@ -68,6 +76,7 @@ impl<H: Handler> EventLoop<H> {
             self.call_handler("a socket from the master", |handler| handler.socket(socket, message));
         if let Some(client) = accepted.flatten() {
             let peer = socket::peer(client.as_fd());
+            prepare(&client);
             self.adopt_socket(client, peer, Vec::new());
         }
     }
@@ -81,6 +90,8 @@ impl<H: Handler> EventLoop<H> {
     }
 
     pub(super) fn listen(&mut self, socket: OwnedFd) {
+        // a listener of a Node master's has nothing that its connections could inherit
+        prepare(&socket);
         let number = self.listeners.add(socket);
         if self.drain.is_some() {
             // it came too late to be served from, and must not keep the worker here
@@ -103,7 +114,7 @@ impl<H: Handler> EventLoop<H> {
         for slot in self.connections.slots_in(serving) {
             let connection = self.connections.at(slot);
             connection.releasing = true;
-            if let Some(queue) = &connection.queue {
+            if let Some(queue) = &mut connection.queue {
                 queue.ask_to_end();
             }
             self.following.push(self.connections.token(slot));
@@ -124,7 +135,7 @@ impl<H: Handler> EventLoop<H> {
                 for slot in
                     self.connections.slots_in(|state| matches!(state, State::Sending | State::Streaming))
                 {
-                    if let Some(queue) = &self.connections.at(slot).queue {
+                    if let Some(queue) = &mut self.connections.at(slot).queue {
                         queue.ask_to_end();
                     }
                 }

@@ -18,7 +18,7 @@ use super::control::{Control, Order};
 use super::drain::Drain;
 use super::listeners::Listeners;
 use super::queue;
-use super::service::{self, Guarded};
+use super::service::{self, Guarded, Outcome};
 use super::tasks::{self, TaskId, Tasks};
 use super::timers::{Class, Timers};
 use crate::config::{OnPanic, WorkerSettings};
@@ -245,6 +245,10 @@ impl<H: Handler> EventLoop<H> {
     fn judge_content(&mut self, slot: u32) {
         let stretch = self.settings.body_timeout.as_secs_f64();
         let wanted = ((self.settings.body_rate as f64 * stretch) as u64).max(1);
+        if self.connections.at(slot).exchange.flow(None) == Flow::Full {
+            // the handler has had enough of it meanwhile: nobody waits for the client
+            return self.settle(slot, Next::Wait, false);
+        }
         match self.connections.at(slot).exchange.take_content_count() {
             Some(count) if count < wanted => self.request_timed_out(slot),
             _ => self.timers.start(slot, Class::Content, self.clock.now()),

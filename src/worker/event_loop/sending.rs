@@ -75,12 +75,17 @@ impl<H: Handler> EventLoop<H> {
             }
             queue::Next::Pending => self.stream_on(slot),
             queue::Next::Break(why) => {
-                tracing::debug!(why, "an answer is cut off");
+                tracing::warn!(why, "an answer is cut off, and its connection closed");
                 self.mourn();
                 self.broken(slot);
             }
             queue::Next::Done => {
+                let ended_early = queue.has_ended_early();
                 connection.queue = None;
+                if ended_early && self.drain.is_some() && connection.is_caught_up() {
+                    // kept, it would be used for the client's return, which is to lead to another worker
+                    connection.next = Next::Close { linger: true };
+                }
                 self.proceed(slot);
             }
         }

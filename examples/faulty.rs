@@ -24,6 +24,7 @@
 //!
 //! With `FAULTY_BOOT_MS=N` every worker takes N ms before it listens.
 //! With `FAULTY_EVENTS=FILE` the master appends each event to this file, one JSON object a line.
+//! With `FAULTY_EVENT_PANIC=NAME` it panics at every event of this name instead.
 //! While the file that `FAULTY_BOOT_HANG` names exists, new workers hang before they listen.
 //! While the file that `FAULTY_BOOT_FAILS` names exists, the factory fails with its text.
 //! With `FAULTY_HOOKS=FILE` every worker appends its process ID and `before_drain` or `after_drain` when that is called;
@@ -64,7 +65,11 @@ fn main() -> ExitCode {
 
 /// What a program can do with events: they are an enum, and arrive in the master.
 fn record(event: &Event) {
-    append("FAULTY_EVENTS", &serde_json::to_string(event).expect("plain data"));
+    let event = serde_json::to_value(event).expect("plain data");
+    if std::env::var("FAULTY_EVENT_PANIC").is_ok_and(|name| event["event"] == name) {
+        panic!("asked to, by an event");
+    }
+    append("FAULTY_EVENTS", &event.to_string());
 }
 
 /// Why a worker cannot start, with an error beneath.

@@ -105,7 +105,9 @@ impl Cluster {
         self
     }
 
-    /// Calls this in the master for every event, after it was logged.
+    /// Calls this in the master for every event, after it was logged, on the thread that supervises: it must not wait. A
+    /// panic in it is logged and costs nothing else: the workers serve on, and it is called for the next event as before,
+    /// with whatever state the panic has left.
     pub fn on_event(mut self, call: impl FnMut(&Event) + 'static) -> Cluster {
         self.on_event = Box::new(call);
         self

@@ -138,3 +138,29 @@ fn the_events_reach_the_program_as_values_in_the_order_of_the_log() {
         assert!(values.iter().any(|value| value["event"] == name), "no {name} in {values:#?}");
     }
 }
+
+#[test]
+fn a_panic_over_an_event_does_not_end_the_service() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("events");
+    let mut command = Program::Faulty.command(&["--listen", "127.0.0.1:0", "--workers", "2", "--pin", "off"]);
+    let mut server =
+        Server::spawn(command.env("FAULTY_EVENTS", &file).env("FAULTY_EVENT_PANIC", "listening"));
+    server.wait_until_whole();
+    let panicked = |line: &Value| line["message"] == "panic in on_event: the master goes on";
+    let panic = server.wait_for("the panic", panicked);
+    assert_eq!((&panic["during"], &panic["panic"]), (&"listening".into(), &"asked to, by an event".into()));
+    let pid = server.listening()[0].1;
+    kill(pid, "KILL");
+    server.wait_for("its exit", |line| line["event"] == "exit" && line["pid"] == pid);
+    server.wait_until_whole();
+    assert_eq!(server.get("/pid").status, 200);
+    server.signal("TERM");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    server.wait_gone();
+    assert_eq!(server.log().into_iter().filter(panicked).count(), 3, "once for each that listened");
+    let text = std::fs::read_to_string(file).unwrap();
+    let values: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |name: &str| values.iter().filter(|value| value["event"] == name).count();
+    assert_eq!((count("fork"), count("listening"), count("exit"), count("close")), (3, 0, 3, 3));
+}

@@ -20,6 +20,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -206,7 +207,10 @@ impl EventLoop {
 
     fn emit(&mut self, event: &Event) {
         report::event(event, &self.config);
-        (self.on_event)(event);
+        // what the program keeps there may be half changed, which is the program's to live with; the service goes on
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| (self.on_event)(event))) {
+            report::panic(event, &*payload);
+        }
     }
 
     // ---- waiting ----

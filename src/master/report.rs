@@ -1,10 +1,12 @@
-//! What the master says on stderr: each event one structured line, and what the first worker found the ring to be.
+//! What the master says on stderr: each event one structured line, what the first worker found
+//! the ring to be, and where the program panicked.
 //!
 //! Neighbours: called by `event_loop`; the values are `event`'s.
 
 use crate::config::Config;
 use crate::event::{Cause, Event, Roll, WorkerRef};
 use crate::ipc::message::RingReport;
+use std::any::Any;
 
 /// Logs an event.
 pub fn event(event: &Event, config: &Config) {
@@ -59,6 +61,14 @@ pub fn event(event: &Event, config: &Config) {
             );
         }
     }
+}
+
+/// Says that the program panicked over an event. Where, the panic hook has printed.
+pub fn panic(event: &Event, payload: &(dyn Any + Send)) {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)");
+    let named = serde_json::to_value(event).unwrap_or_default();
+    tracing::error!(during = named["event"].as_str(), panic = text, "panic in on_event: the master goes on");
 }
 
 /// Says what the kernel offers; once.

@@ -21,7 +21,8 @@ use std::sync::{Mutex, OnceLock};
 /// every process, and a test harness cannot be started again as a worker: tests have [`Server`](crate::Server).
 ///
 /// Call `run` before there is a second thread: it takes the signals, and it writes the master's title over the program's
-/// arguments. ([`Pool`] says when a thread of the master's may start.) Read `std::env::args` before it; from then on they are not what they were.
+/// arguments. ([`Pool`] says when a thread of the master's may start.) Read `std::env::args` before it; from then on they
+/// are not what they were.
 ///
 /// ```no_run
 /// use uringd::{Cluster, Request, Response};

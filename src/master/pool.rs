@@ -29,8 +29,10 @@ use std::{fmt, mem};
 ///     cluster
 ///         .on_event(move |event| {
 ///             // what one worker says, all hear
-///             if let Event::Message { message, .. } = event {
-///                 pool.broadcast(message).expect("it has travelled before");
+///             if let Event::Message { message, .. } = event
+///                 && let Err(error) = pool.broadcast(message)
+///             {
+///                 eprintln!("not everybody hears it: {error}"); // too much waits already
 ///             }
 ///         })
 ///         .run(|worker| move |_: &Request<'_>| worker.send("hello").map(|()| Response::text("said")))

@@ -23,7 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uringd::{
-    Admission, Cluster, File, Files, Handler, Method, Pieces, Reply, Request, Response, Role, Status,
+    Admission, Cluster, Event, File, Files, Handler, Method, Pieces, Reply, Request, Response, Role, Status,
 };
 
 const NAME_OCTETS_MAX: usize = 200;
@@ -33,13 +33,23 @@ const PARTIAL: &str = ".part";
 
 fn main() -> ExitCode {
     let directory = PathBuf::from(std::env::var_os("UPLOAD_DIR").unwrap_or_else(|| "uploads".into()));
+    let cluster = Cluster::from_args();
     if Cluster::role() == Role::Master
-        && let Err(error) = fs::create_dir_all(&directory).and_then(|()| remove_partial(&directory))
+        && let Err(error) = fs::create_dir_all(&directory)
     {
         eprintln!("cannot keep uploads in {}: {error}", directory.display());
         return ExitCode::FAILURE;
     }
-    match Cluster::from_args().run(|_| Upload::new(directory)) {
+    let uploads = directory.clone();
+    // not before: until the address is ours, another instance may be writing these
+    let at_setup = move |event: &Event| {
+        if matches!(event, Event::Setup { .. })
+            && let Err(error) = remove_partial(&uploads)
+        {
+            eprintln!("half uploads stay in {}: {error}", uploads.display());
+        }
+    };
+    match cluster.on_event(at_setup).run(|_| Upload::new(directory)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }

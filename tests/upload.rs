@@ -94,6 +94,24 @@ fn what_is_sent_is_kept_listed_given_back_and_replaced() {
     assert_eq!(uploads.names(), ["a", "b.bin", "chunked", "empty", "none"]);
 }
 
+/// Its own half uploads are in the same directory.
+#[test]
+fn who_does_not_come_to_serve_removes_nothing_of_the_one_that_does() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(".left.1-0.part"), "by a worker that was killed").unwrap();
+    let uploads = Uploads::start_in(folder, &[]);
+    assert!(uploads.names().is_empty(), "{:?}", uploads.names());
+    let half = uploads.folder.path().join(".half.2-0.part");
+    fs::write(&half, "under way").unwrap();
+    let address = uploads.server.address.to_string();
+    for (arguments, code) in [(&["--help"][..], 0), (&["--listen", &address, "--workers", "1"], 1)] {
+        let mut other = Program::Upload.command(arguments);
+        let ended = other.env("UPLOAD_DIR", uploads.folder.path()).output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{ended:?}");
+        assert!(half.exists(), "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_name_that_could_lead_elsewhere_is_refused_before_any_of_the_content_is_read() {
     let uploads = Uploads::start(&[]);

@@ -175,7 +175,8 @@ impl Channel {
         self.outbox.wants_write()
     }
 
-    /// Bytes that wait to be written: for the socket, or for the peer's ACK of the handle before them.
+    /// Bytes that wait to be written, for the socket or for the peer's ACK of the handle before them, and
+    /// [`MESSAGE_COST`](super::MESSAGE_COST) for each of their lines.
     pub fn waiting(&self) -> usize {
         self.outbox.waiting()
     }

@@ -18,3 +18,7 @@ pub use received::Received;
 /// Octets of messages that may wait for one peer to read them, 16 MiB. A peer that reads is never so far behind; for one
 /// that does not, the sender's memory is not to pay without end.
 pub(crate) const WAITING_MAX: usize = 16 << 20;
+
+/// What a message counts for beside its octets: what holds it takes memory too, and more than the message where that is
+/// short.
+pub(crate) const MESSAGE_COST: usize = 128;

@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `channel` owns one and does the writing; `node` built the lines.
 
+use super::MESSAGE_COST;
 use super::node::HandleKind;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -23,14 +24,14 @@ pub(super) struct Outbox {
     queue: VecDeque<Line>,
     /// Written whole, not answered; the queue stands still behind it.
     unacknowledged: Option<Line>,
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written, and [`MESSAGE_COST`] for each of their lines.
     waiting: usize,
 }
 
 #[derive(Debug)]
 struct Line {
     bytes: Vec<u8>,
-    handle: Option<Handle>,
+    handle: Option<Box<Handle>>,
 }
 
 #[derive(Debug)]
@@ -44,21 +45,28 @@ struct Handle {
 
 impl Outbox {
     pub fn push(&mut self, bytes: Vec<u8>) {
-        self.waiting += bytes.len();
-        self.queue.push_back(Line { bytes, handle: None });
+        let line = self.counted(bytes, None);
+        self.queue.push_back(line);
     }
 
     pub fn push_reply(&mut self, bytes: Vec<u8>) {
-        self.waiting += bytes.len();
-        self.replies.push_back(Line { bytes, handle: None });
+        let line = self.counted(bytes, None);
+        self.replies.push_back(line);
     }
 
     pub fn push_handle(&mut self, bytes: Vec<u8>, kind: HandleKind, message: Value, fd: Arc<OwnedFd>) {
         // Listeners are shared and cost nothing to lose twice; a connection lost is a client lost.
         let resends_left = if kind == HandleKind::Socket { RESENDS_MAX } else { 0 };
-        let handle = Some(Handle { kind, message, fd: Some(fd), resends_left });
-        self.waiting += bytes.len();
-        self.queue.push_back(Line { bytes, handle });
+        let handle = Box::new(Handle { kind, message, fd: Some(fd), resends_left });
+        let line = self.counted(bytes, Some(handle));
+        self.queue.push_back(line);
+    }
+
+    /// A line that waits, for which no more memory is held than it needs.
+    fn counted(&mut self, mut bytes: Vec<u8>, handle: Option<Box<Handle>>) -> Line {
+        bytes.shrink_to_fit();
+        self.waiting += bytes.len() + MESSAGE_COST;
+        Line { bytes, handle }
     }
 
     /// The bytes to write next, and the descriptor that must go with the first of them.
@@ -90,6 +98,7 @@ impl Outbox {
         }
         if self.written == line.bytes.len() {
             self.written = 0;
+            self.waiting -= MESSAGE_COST;
             let line = self.current.take();
             if line.as_ref().is_some_and(|line| line.handle.is_some()) {
                 self.unacknowledged = line;
@@ -108,7 +117,7 @@ impl Outbox {
         let handle = line.handle.as_mut()?;
         if handle.resends_left > 0 {
             handle.resends_left -= 1;
-            self.waiting += line.bytes.len();
+            self.waiting += line.bytes.len() + MESSAGE_COST;
             self.queue.push_front(line);
             return None;
         }
@@ -129,7 +138,7 @@ impl Outbox {
             .count()
     }
 
-    /// Bytes that the socket has not taken yet.
+    /// Bytes that the socket has not taken yet, and [`MESSAGE_COST`] for each line of which it has not taken all.
     pub fn waiting(&self) -> usize {
         self.waiting
     }

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::event::{Message, WorkerId};
-use crate::ipc::{WAITING_MAX, node};
+use crate::ipc::{MESSAGE_COST, WAITING_MAX, node};
 use crate::sys::socket;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::Serialize;
@@ -61,7 +61,7 @@ pub(super) enum Order {
 #[derive(Default)]
 struct Desk {
     orders: Vec<Order>,
-    /// Octets of the messages in them.
+    /// Octets of the messages in them, each order counted with [`MESSAGE_COST`].
     octets: usize,
     /// Rung when there are orders; there is none before the master's loop runs.
     bell: Option<Arc<EventFd>>,
@@ -92,10 +92,13 @@ impl Pool {
     ///
     /// # Errors
     /// It has no form in JSON, it is longer than 8 MiB, or it is an object whose `cmd` begins with `NODE_`, a prefix that
-    /// the channel keeps for itself. And when 16 MiB of messages wait already for the master's loop. (Where so much waits
-    /// for a worker that does not read, its messages are lost, and the `error` event says so.)
+    /// the channel keeps for itself. And when 16 MiB of messages wait already for the master's loop, each counted with 128
+    /// octets more. (Where so much waits for a worker that does not read, what is sent to it is lost: one
+    /// [`Event::Error`](crate::Event::Error) says so, and another how much it was when the worker has read the rest or is
+    /// gone.)
     pub fn send(&self, worker: WorkerId, value: impl Serialize) -> Result<()> {
-        let line = node::line(&Message::new(value)?)?;
+        let mut line = node::line(&Message::new(value)?)?;
+        line.shrink_to_fit();
         let octets = line.len();
         self.put(Order::Send { worker, line }, octets)
     }
@@ -106,7 +109,8 @@ impl Pool {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn broadcast(&self, value: impl Serialize) -> Result<()> {
-        let line = node::line(&Message::new(value)?)?;
+        let mut line = node::line(&Message::new(value)?)?;
+        line.shrink_to_fit();
         let octets = line.len();
         self.put(Order::Broadcast { line }, octets)
     }
@@ -134,16 +138,22 @@ impl Pool {
 
     /// Sends a signal to a worker's process, by number (Node's `worker.kill`): 15 (SIGTERM, Node's default) has it ask for
     /// its replacement and drain, 9 (SIGKILL) is a crash. What follows is what follows when anybody does it: another worker
-    /// is started, and the restart counts.
+    /// is started, and the restart counts. Where no message would find room, because so many orders wait already for the
+    /// master's loop, this one is lost too, and the log says so.
     pub fn kill(&self, worker: WorkerId, signal: i32) {
-        let _ = self.put(Order::Kill { worker, signal }, 0);
+        if let Err(error) = self.put(Order::Kill { worker, signal }, 0) {
+            tracing::error!(id = worker, signal, %error, "an order to kill a worker is lost");
+        }
     }
 
     /// Has a worker replaced (Node's `worker.disconnect`): its replacement is started, and once that listens the worker
     /// finishes its requests and goes, with [`Cause::Disconnect`](crate::Cause::Disconnect). The restart does not count.
-    /// Where there can be no replacement the worker stays, and an [`Event::Error`](crate::Event::Error) says so.
+    /// Where there can be no replacement the worker stays, and an [`Event::Error`](crate::Event::Error) says so. There must
+    /// be room for the order, as for [`kill`](Self::kill).
     pub fn disconnect(&self, worker: WorkerId) {
-        let _ = self.put(Order::Disconnect { worker }, 0);
+        if let Err(error) = self.put(Order::Disconnect { worker }, 0) {
+            tracing::error!(id = worker, %error, "an order to replace a worker is lost");
+        }
     }
 
     fn put(&self, order: Order, octets: usize) -> Result<()> {
@@ -151,6 +161,7 @@ impl Pool {
         if desk.closed {
             return Ok(());
         }
+        let octets = octets + MESSAGE_COST;
         if desk.octets + octets > WAITING_MAX {
             let problem = format!("{} MiB of messages wait already for the master", WAITING_MAX >> 20);
             return Err(Error::Message { done: "sent", problem });
@@ -302,6 +313,26 @@ mod tests {
         let orders = pool.open().unwrap();
         assert_eq!(orders.take().len(), 15 + 1);
         pool.send(1, &mebibyte).unwrap();
+    }
+
+    #[test]
+    fn many_short_orders_count_for_the_memory_that_they_take() {
+        type Order = fn(&Pool);
+        let kinds: [(Order, usize); 4] = [
+            (|pool| drop(pool.send(1, 5)), 2),
+            (|pool| drop(pool.broadcast(5)), 2),
+            (|pool| pool.kill(1, 9), 0),
+            (|pool| pool.disconnect(1), 0),
+        ];
+        for (order, octets) in kinds {
+            let pool = Pool::new();
+            let room = WAITING_MAX / (MESSAGE_COST + octets);
+            (0..room + 10).for_each(|_| order(&pool));
+            let orders = pool.open().unwrap();
+            assert_eq!(orders.take().len(), room);
+            order(&pool);
+            assert_eq!(orders.take().len(), 1);
+        }
     }
 
     #[test]

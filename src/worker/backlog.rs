@@ -2,10 +2,10 @@
 //!
 //! Neighbours: `identity` asks before it takes a message, `control` says what became of it.
 
-use crate::ipc::WAITING_MAX;
+use crate::ipc::{MESSAGE_COST, WAITING_MAX};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Octets on their way to the master. Shared by every thread that sends.
+/// Octets on their way to the master, each message counted with [`MESSAGE_COST`]. Shared by every thread that sends.
 #[derive(Debug, Default)]
 pub struct Backlog {
     /// Taken from the program, and not passed to the channel yet.
@@ -15,19 +15,19 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Takes so many octets more, if there is room for them.
+    /// Takes a message of so many octets, if there is room for it.
     pub fn admit(&self, octets: usize) -> bool {
         let room = WAITING_MAX.saturating_sub(self.in_channel.load(Ordering::Relaxed));
-        let more = |waiting| Some(waiting + octets).filter(|sum| *sum <= room);
+        let more = |waiting| Some(waiting + octets + MESSAGE_COST).filter(|sum| *sum <= room);
         self.in_box.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// So many of those were passed to the channel, or to whoever stands for it.
+    /// A message of so many octets was passed to the channel, or to whoever stands for it.
     pub fn passed_on(&self, octets: usize) {
-        self.in_box.fetch_sub(octets, Ordering::Relaxed);
+        self.in_box.fetch_sub(octets + MESSAGE_COST, Ordering::Relaxed);
     }
 
-    /// So many wait in the channel.
+    /// So many wait in the channel, as [`Channel::waiting`](crate::ipc::Channel::waiting) counts.
     pub fn waits_in_channel(&self, octets: usize) {
         self.in_channel.store(octets, Ordering::Relaxed);
     }
@@ -39,14 +39,23 @@ mod tests {
 
     #[test]
     fn what_waits_anywhere_counts_until_it_has_left() {
-        let backlog = Backlog::default();
-        assert!(backlog.admit(WAITING_MAX) && !backlog.admit(1));
-        backlog.passed_on(WAITING_MAX);
-        backlog.waits_in_channel(WAITING_MAX - 1);
-        assert!(backlog.admit(1) && !backlog.admit(1));
+        let (backlog, most) = (Backlog::default(), WAITING_MAX - MESSAGE_COST);
+        assert!(!backlog.admit(most + 1) && backlog.admit(most) && !backlog.admit(0));
+        backlog.passed_on(most);
+        backlog.waits_in_channel(most);
+        assert!(!backlog.admit(1) && backlog.admit(0) && !backlog.admit(0));
         backlog.waits_in_channel(0);
-        assert!(backlog.admit(WAITING_MAX - 1) && !backlog.admit(1));
+        assert!(backlog.admit(most - MESSAGE_COST) && !backlog.admit(0));
         backlog.waits_in_channel(usize::MAX);
-        assert!(!backlog.admit(1));
+        assert!(!backlog.admit(0));
+    }
+
+    #[test]
+    fn many_short_messages_count_for_the_memory_that_they_take() {
+        let backlog = Backlog::default();
+        let taken = (0..WAITING_MAX).take_while(|_| backlog.admit(1)).count();
+        assert_eq!(taken, WAITING_MAX / (MESSAGE_COST + 1));
+        (0..taken).for_each(|_| backlog.passed_on(1));
+        assert_eq!(backlog.in_box.into_inner(), 0);
     }
 }

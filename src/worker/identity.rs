@@ -72,8 +72,8 @@ impl Worker {
     ///
     /// # Errors
     /// It has no form in JSON, it is longer than 8 MiB, or it is an object whose `cmd` begins with `NODE_`, a prefix that
-    /// the channel keeps for itself. And when 16 MiB of messages wait already, because the master does not read as fast as
-    /// this worker sends: nothing of this one was sent then.
+    /// the channel keeps for itself. And when 16 MiB of messages wait already, each counted with 128 octets more,
+    /// because the master does not read as fast as this worker sends: nothing of this one was sent then.
     pub fn send(&self, value: impl Serialize) -> Result<()> {
         let message = Message::new(value)?;
         if !self.0.backlog.admit(node::check(&message)?) {

@@ -5,7 +5,7 @@
 //! Neighbours: `frame` splits, `node` names, `outbox` orders, `sys::scm` reads and writes; `master` and
 //! `worker::control` own channels.
 
-use super::frame::Frames;
+use super::frame::{FrameError, Frames};
 use super::message::{ToMaster, ToWorker, Travelling};
 use super::node::{self, HandleKind, Incoming};
 use super::outbox::Outbox;
@@ -25,6 +25,10 @@ const READ_SIZE: usize = 64 << 10;
 
 /// Reads in one [`Channel::receive`], so that one talkative peer cannot hold up the others.
 const READS_MAX: usize = 16;
+
+/// Answers to the peer's handles that may wait for it to read them. Who keeps to the protocol waits for the answer to one
+/// handle before it sends the next.
+const REPLIES_MAX: usize = 1_000;
 
 /// One end of a channel.
 #[derive(Debug)]
@@ -247,6 +251,9 @@ impl Channel {
     fn take_frames(&mut self, received: &mut Vec<Received>) {
         loop {
             match self.frames.next_frame() {
+                Ok(Some(_)) if self.outbox.replies() > REPLIES_MAX => {
+                    return self.end(received, Received::Broken(FrameError::NotListening));
+                }
                 Ok(Some(frame)) => received.extend(self.accept(frame.start, frame.value)),
                 Ok(None) => break,
                 Err(broken) => return self.end(received, Received::Broken(broken)),

@@ -12,7 +12,7 @@ pub const MAX_FRAME: usize = 8 << 20;
 /// A buffer larger than this is given back once it is empty.
 const BUFFER_KEPT: usize = 128 << 10;
 
-/// How a peer can break the framing. What follows in the stream means nothing any more.
+/// How a peer can break the protocol. What follows in the stream means nothing any more.
 #[derive(Debug, Clone, PartialEq, Eq, displaydoc::Display, thiserror::Error)]
 pub enum FrameError {
     /// a message is longer than 8 MiB
@@ -21,6 +21,8 @@ pub enum FrameError {
     Empty,
     /// a line is not JSON: {0}
     NotJson(String),
+    /// it sends handles without reading the answers to them
+    NotListening,
 }
 
 /// One value, and where in the stream its line began (descriptors are matched by that).

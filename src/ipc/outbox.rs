@@ -143,6 +143,11 @@ impl Outbox {
         self.waiting
     }
 
+    /// How many answers the socket has not taken yet.
+    pub fn replies(&self) -> usize {
+        self.replies.len()
+    }
+
     pub fn is_idle(&self) -> bool {
         self.unacknowledged.is_none() && !self.wants_write()
     }

@@ -382,6 +382,41 @@ fn a_broken_protocol_is_a_value_after_which_nothing_comes() {
 }
 
 #[test]
+fn a_peer_that_sends_handles_and_reads_no_answers_is_broken() {
+    let (mut channel, peer) = channel_and_peer();
+    peer.set_nonblocking(true).unwrap();
+    let handles = "{\"cmd\":\"NODE_HANDLE\"}\n".repeat(1_000);
+    let (mut refused, mut last) = (0, None);
+    for _ in 0..1_000 {
+        let _ = (&peer).write(handles.as_bytes());
+        let received = receive(&mut channel);
+        refused += received.iter().filter(|one| one.starts_with("missing")).count();
+        last = received.into_iter().find(|one| one.starts_with("broken")).or(last);
+        if last.is_some() {
+            break;
+        }
+    }
+    let last = last.expect("there is an end to it");
+    assert_eq!(last, "broken: it sends handles without reading the answers to them");
+    assert!(refused > REPLIES_MAX);
+    assert!(channel.waiting() <= (REPLIES_MAX + 2) * (NACK.len() + MESSAGE_COST), "{}", channel.waiting());
+    assert!(receive(&mut channel).is_empty());
+    // who takes the answers may send as many
+    let (mut channel, peer) = channel_and_peer();
+    let few = "{\"cmd\":\"NODE_HANDLE\"}\n".repeat(REPLIES_MAX);
+    for round in 0..10 {
+        write(&peer, &few, None);
+        let mut answers = String::new();
+        let received = receive(&mut channel);
+        while answers.len() < REPLIES_MAX * NACK.len() {
+            answers += &read(&peer).0;
+            channel.flush().unwrap();
+        }
+        assert_eq!((received.len(), answers), (REPLIES_MAX, NACK.repeat(REPLIES_MAX)), "{round}");
+    }
+}
+
+#[test]
 fn other_internal_messages_are_ignored() {
     let (mut channel, peer) = channel_and_peer();
     write(&peer, "{\"cmd\":\"NODE_SOCKET_GET_COUNT\",\"key\":\"k\"}\n{\"cmd\":\"NODE_X\"}\n1\n", None);

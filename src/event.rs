@@ -18,9 +18,10 @@ pub type WorkerId = u32;
 pub struct WorkerRef {
     /// The worker process.
     pub id: WorkerId,
-    /// Its place in the pool, `0..workers`; a replacement has the slot of its predecessor.
+    /// Its place in the pool, `0..workers`; a replacement has the slot of its predecessor. It means nothing (and is 0) in the
+    /// [`Event::Error`] about an order to a worker that there never was, or that is gone for so long that nobody knows.
     pub slot: usize,
-    /// Its process ID; 0 when it could not be started.
+    /// Its process ID; 0 when it could not be started, and where `slot` means nothing.
     pub pid: i32,
 }
 

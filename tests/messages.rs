@@ -154,24 +154,42 @@ fn a_worker_that_does_not_read_costs_the_master_an_event_and_no_memory_without_e
     let [(stopped, _), (_, other)] = &mut one_to_each(&server)[..] else { panic!("two workers") };
     let id = id_of(&server, *stopped);
     kill(*stopped, "STOP");
-    for _ in 0..4 {
-        let path = format!("/tell?worker={id}&n=100&size=100000");
-        assert_eq!(said(&other.get(&path)), "asked to tell");
-    }
+    // one after the other: all at once would be more than the pool takes before the loop has sent it on
+    let tell = |other: &mut Client| {
+        for _ in 0..4 {
+            let path = format!("/tell?worker={id}&n=100&size=100000");
+            assert_eq!(said(&other.get(&path)), "asked to tell");
+            assert_eq!(said(&other.get("/echo?n=1")), "1 back in order, 0 octets");
+        }
+    };
+    tell(other);
     let lost = server.wait_for("what is lost", |line| line["event"] == "error");
     assert_eq!(lost["problem"], "a message to it is lost: 16 MiB wait already for it to read them");
     assert_eq!((&lost["id"], &lost["pid"]), (&id.into(), &(*stopped).into()));
     assert_eq!(said(&other.get("/echo?n=1000")), "1000 back in order, 0 octets", "the others go on");
     let grown = rss_anon(server.pid());
     assert!(grown < 128 * 1024, "{grown} KiB");
+    assert_eq!(problems(&server).len(), 1, "not one for each that is lost");
     kill(*stopped, "CONT");
-    server.wait("it hears again", || {
-        let before = problems(&server).len();
-        assert_eq!(said(&other.get(&format!("/tell?worker={id}&n=1&size=1"))), "asked to tell");
-        other.get("/echo?n=1");
-        problems(&server).len() == before
-    });
+    let number = |end: &str| {
+        let line =
+            server.wait_for(end, |line| line["problem"].as_str().is_some_and(|text| text.ends_with(end)));
+        let text = line["problem"].as_str().unwrap().to_owned();
+        let number = text.strip_prefix("messages and sockets to it are lost (").unwrap();
+        number.split(')').next().unwrap().parse::<usize>().unwrap()
+    };
+    // 16 MiB waited, and what a socket holds
+    assert!((200..400 - 150).contains(&number("it did not read for a time")), "{:?}", problems(&server));
+    assert_eq!(said(&other.get(&format!("/tell?worker={id}&n=1&size=1"))), "asked to tell");
+    assert_eq!(said(&other.get("/echo?n=1")), "1 back in order, 0 octets");
+    assert_eq!(problems(&server).len(), 2, "it hears again");
+    kill(*stopped, "STOP");
+    tell(other);
+    server.wait("something is lost again", || problems(&server).len() == 3);
     assert!(server.events("exit").is_empty());
+    kill(*stopped, "KILL");
+    assert!((200..400 - 150).contains(&number("it did not read, and it is gone")), "{:?}", problems(&server));
+    assert_eq!(problems(&server).len(), 4);
 }
 
 #[test]
@@ -266,10 +284,14 @@ fn an_order_to_a_worker_that_is_gone_is_an_event_and_harms_nobody() {
     let id = id_of(&server, pid);
     let _ = client.try_get("/kill");
     exit_of(&server, pid);
-    for unknown in [id, 4242] {
+    let slot =
+        server.wait_for("its listening", |line| line["id"] == id && line["event"] == "listening")["slot"]
+            .clone();
+    for (unknown, slot, pid) in [(id, slot, pid), (4242, 0.into(), 0)] {
         assert_eq!(said(&server.get(&format!("/tell?worker={unknown}"))), "asked to tell");
         let event = server.wait_for("the event", |line| line["event"] == "error" && line["id"] == unknown);
         assert_eq!(event["problem"], "a message to it is lost: it is gone");
+        assert_eq!((&event["slot"], &event["pid"]), (&slot, &pid.into()));
     }
     server.wait_until_whole();
     assert_eq!(said(&server.get("/echo?n=10")), "10 back in order, 0 octets");

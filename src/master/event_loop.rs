@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{Event, ExitStatus, Message, WorkerId, WorkerRef};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
-use crate::ipc::{Channel, HandleKind, Received, WAITING_MAX};
+use crate::ipc::{Channel, HandleKind, MESSAGE_COST, Received, WAITING_MAX};
 use crate::sys::process::{Child, Ended};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -39,6 +39,9 @@ const SIGNALS: [Signal; 8] = [
 /// Why an order cannot be carried out, most often.
 const GONE: &str = "it is gone";
 
+/// How many workers that are gone are remembered: an order may have been on its way to them.
+const GONE_MAX: usize = 64;
+
 /// See the module's comment.
 pub struct EventLoop {
     config: Config,
@@ -49,6 +52,8 @@ pub struct EventLoop {
     orders: Orders,
     lifecycle: Lifecycle,
     workers: BTreeMap<WorkerId, Process>,
+    /// Who is gone, the latest last.
+    gone: VecDeque<WorkerRef>,
     inputs: VecDeque<Input>,
     /// SIGTERMs and SIGINTs so far: the second one is in a hurry.
     stops: u32,
@@ -65,6 +70,18 @@ struct Process {
     /// It has spoken, and was told how to serve.
     online: bool,
     reaped: bool,
+    /// What was sent to it and lost since it stopped to read.
+    lost: u64,
+}
+
+/// Whether what the program sends to a worker went into its channel.
+type Delivered<T> = std::result::Result<T, Undelivered>;
+
+/// Why it did not.
+enum Undelivered {
+    /// As much as may wait for the worker waits already.
+    Full,
+    Other(String),
 }
 
 /// Something in the poll set.
@@ -109,6 +126,7 @@ impl EventLoop {
             on_event,
             orders,
             workers: BTreeMap::new(),
+            gone: VecDeque::new(),
             inputs: VecDeque::new(),
             stops: 0,
             ring_reported: false,
@@ -144,7 +162,10 @@ impl EventLoop {
                 self.perform(action);
             }
         }
-        self.workers.retain(|_, worker| !worker.reaped);
+        for (id, Process { slot, child, .. }) in self.workers.extract_if(.., |_, worker| worker.reaped) {
+            self.gone.push_back(WorkerRef { id, slot, pid: child.pid });
+        }
+        self.gone.drain(..self.gone.len().saturating_sub(GONE_MAX));
     }
 
     fn perform(&mut self, action: Action) {
@@ -163,7 +184,8 @@ impl EventLoop {
         self.inputs.push_back(match self.spawner.start(slot) {
             Ok((child, channel)) => {
                 let pid = child.pid;
-                let process = Process { slot, child, channel: Some(channel), online: false, reaped: false };
+                let process =
+                    Process { slot, child, channel: Some(channel), online: false, reaped: false, lost: 0 };
                 self.workers.insert(id, process);
                 Input::Spawned { id, pid }
             }
@@ -310,12 +332,41 @@ impl EventLoop {
 
     fn deliver(&mut self, id: WorkerId, line: Vec<u8>) {
         let delivered = self.addressee(id, line.len()).and_then(|channel| match channel.send_line(line) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(GONE.to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Err(Undelivered::Other(GONE.into()))
+            }
             said => Ok(said),
         });
+        self.check_delivered(id, "a message", delivered);
+    }
+
+    fn check_delivered(&mut self, id: WorkerId, what: &str, delivered: Delivered<std::io::Result<()>>) {
         match delivered {
             Ok(said) => self.check_said(id, said),
-            Err(why) => self.trouble(id, format!("a message to it is lost: {why}")),
+            Err(Undelivered::Full) => self.lose(id, what),
+            Err(Undelivered::Other(why)) => self.trouble(id, format!("{what} to it is lost: {why}")),
+        }
+    }
+
+    /// Said for the first one only: who supervises has more to do than to write the same line for each.
+    fn lose(&mut self, id: WorkerId, what: &str) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.lost += 1;
+        if worker.lost == 1 {
+            let waits = WAITING_MAX >> 20;
+            self.trouble(id, format!("{what} to it is lost: {waits} MiB wait already for it to read them"));
+        }
+    }
+
+    /// A worker that did not read has read all that waited for it: now it is known how much was lost.
+    fn check_caught_up(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.lost > 0 && worker.channel.as_ref().is_some_and(|channel| channel.waiting() == 0) {
+            let lost = std::mem::take(&mut worker.lost);
+            self.trouble(
+                id,
+                format!("messages and sockets to it are lost ({lost}): it did not read for a time"),
+            );
         }
     }
 
@@ -332,23 +383,22 @@ impl EventLoop {
         let delivered = self.addressee(id, message.octets()).and_then(|channel| {
             match channel.send_handle(HandleKind::Socket, message.value().clone(), socket) {
                 // with a socket around it a message can be too long that alone is not
-                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Err(error.to_string()),
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                    Err(Undelivered::Other(error.to_string()))
+                }
                 said => Ok(said),
             }
         });
-        match delivered {
-            Ok(said) => self.check_said(id, said),
-            Err(why) => self.trouble(id, format!("a socket to it is lost: {why}")),
-        }
+        self.check_delivered(id, "a socket", delivered);
     }
 
     /// The channel to a worker, or why nothing can be sent: one that does not read is not sent to without end.
-    fn addressee(&mut self, id: WorkerId, octets: usize) -> std::result::Result<&mut Channel, String> {
+    fn addressee(&mut self, id: WorkerId, octets: usize) -> Delivered<&mut Channel> {
         let channel = self.workers.get_mut(&id).and_then(|worker| worker.channel.as_mut());
         match channel {
-            None => Err(GONE.to_owned()),
-            Some(channel) if channel.waiting() + octets > WAITING_MAX => {
-                Err(format!("{} MiB wait already for it to read them", WAITING_MAX >> 20))
+            None => Err(Undelivered::Other(GONE.into())),
+            Some(channel) if channel.waiting() + octets + MESSAGE_COST > WAITING_MAX => {
+                Err(Undelivered::Full)
             }
             Some(channel) => Ok(channel),
         }
@@ -394,6 +444,7 @@ impl EventLoop {
             Ok(all) => {
                 let heard = !all.is_empty();
                 all.into_iter().for_each(|one| self.received(id, one));
+                self.check_caught_up(id);
                 heard
             }
             Err(error) => {
@@ -475,7 +526,14 @@ impl EventLoop {
     fn disconnected(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let sockets = worker.channel.take().map_or(0, |channel| channel.sockets_waiting());
+        let lost = std::mem::take(&mut worker.lost);
         self.inputs.push_back(Input::Disconnected { id });
+        if lost > 0 {
+            self.trouble(
+                id,
+                format!("messages and sockets to it are lost ({lost}): it did not read, and {GONE}"),
+            );
+        }
         if sockets > 0 {
             self.trouble(id, format!("sockets to it are lost ({sockets}): {GONE}"));
         }
@@ -491,7 +549,12 @@ impl EventLoop {
     }
 
     fn reference(&self, id: WorkerId) -> WorkerRef {
-        let (slot, pid) = self.workers.get(&id).map_or((0, 0), |worker| (worker.slot, worker.child.pid));
-        WorkerRef { id, slot, pid }
+        match self.workers.get(&id) {
+            Some(worker) => WorkerRef { id, slot: worker.slot, pid: worker.child.pid },
+            None => {
+                let gone = self.gone.iter().find(|gone| gone.id == id);
+                gone.copied().unwrap_or(WorkerRef { id, slot: 0, pid: 0 })
+            }
+        }
     }
 }

@@ -88,11 +88,11 @@ impl Handler for Shop {
     }
 
     fn before_drain(&mut self) {
-        eprintln!("closing worker {}", self.worker.id());
+        say(&format!("closing worker {}\n", self.worker.id()));
     }
 
     fn after_drain(&mut self) {
-        eprintln!("closed worker {}", self.worker.id());
+        say(&format!("closed worker {}\n", self.worker.id()));
     }
 }
 
@@ -142,4 +142,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
+}
+
+/// In one write: the other worker writes to the same stderr, and `eprintln` writes piece by piece.
+fn say(line: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }

@@ -24,8 +24,12 @@ fn clients_of_a_unix_socket_are_served_by_every_worker() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let server = start(&path, &["--workers", "2"]);
-    let pids: HashSet<i32> = (0..20).map(|_| Client::connect_unix(&path).get("/pid").pid()).collect();
-    assert_eq!(pids, server.listening().into_iter().map(|(_, pid)| pid).collect());
+    let workers: HashSet<i32> = server.listening().into_iter().map(|(_, pid)| pid).collect();
+    let mut answered = HashSet::new();
+    server.wait("each of them answers", || {
+        answered.insert(Client::connect_unix(&path).get("/pid").pid());
+        answered == workers
+    });
 
     let mut client = Client::connect_unix(&path);
     client.send("GET /pid HTTP/1.1\r\nHost: test\r\n\r\n".repeat(100));

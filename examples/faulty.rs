@@ -214,8 +214,7 @@ async fn spin(time: Duration) -> &'static str {
 }
 
 fn number(request: &Request<'_>, name: &str) -> u64 {
-    let pairs = request.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok()).unwrap_or(0)
+    request.query_value(name).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 fn boot_file() -> Option<std::path::PathBuf> {

@@ -16,7 +16,7 @@
 
 use crate::error::Result;
 use crate::event::Message;
-use crate::handler::{Handler, IntoHandler, Local, Mail, Mailbox, Order, Reply};
+use crate::handler::{Handler, IntoHandler, Local, Mail, Mailbox, Reply, Wish};
 use crate::http::chunked::Chunked;
 use crate::http::{Conditions, Date, Exchange, Method, Part, Progress, Response, Rest, Status};
 use crate::ring::{FileDone, FileOp, FileOutcome, Payload, Token};
@@ -293,13 +293,13 @@ impl<H: Handler> Client<H> {
 
     /// One turn of what a worker's loop does for futures; says whether what came was what was waited for.
     fn turn(&mut self, deadline: Instant, wanted: impl FnMut(Came) -> bool) -> bool {
-        for order in self.local.take_orders() {
-            if let Order::Begin(number, op) = order {
+        for order in self.local.take_wishes() {
+            if let Wish::Begin(number, op) = order {
                 self.local.done(number, perform(op));
             }
         }
         self.local.expire(Instant::now());
-        if !self.mailbox.is_full() && !self.local.has_orders() {
+        if !self.mailbox.is_full() && !self.local.has_wishes() {
             self.sleep(deadline);
         }
         self.take_mail(wanted)

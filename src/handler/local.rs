@@ -19,15 +19,15 @@ pub(crate) struct Local {
     timers: RefCell<BTreeMap<Due, Waker>>,
     jobs: RefCell<HashMap<u32, Job>>,
     /// What the loop has not taken yet.
-    orders: RefCell<Vec<Order>>,
+    wishes: RefCell<Vec<Wish>>,
     serial: Cell<u32>,
 }
 
 /// When, and which of those that are due then.
 type Due = (Instant, u32);
 
-/// What the loop is to do.
-pub(crate) enum Order {
+/// What a future wants done, of the loop.
+pub(crate) enum Wish {
     /// Perform this and call [`Local::done`].
     Begin(u32, FileOp),
     /// Nobody waits for this any more; it will still be done or not.
@@ -101,14 +101,14 @@ impl Local {
 
     /// What has been wished for since this was last called.
     #[inline]
-    pub fn take_orders(&self) -> Vec<Order> {
-        self.orders.take()
+    pub fn take_wishes(&self) -> Vec<Wish> {
+        self.wishes.take()
     }
 
     /// There is something to take.
     #[inline]
-    pub fn has_orders(&self) -> bool {
-        !self.orders.borrow().is_empty()
+    pub fn has_wishes(&self) -> bool {
+        !self.wishes.borrow().is_empty()
     }
 
     /// A job has been done, or not.
@@ -201,7 +201,7 @@ impl Future for Operation {
                 number = local.next_serial();
             }
             self.number = Some(number);
-            local.orders.borrow_mut().push(Order::Begin(number, wanted));
+            local.wishes.borrow_mut().push(Wish::Begin(number, wanted));
             jobs.insert(number, Job::Waiting(context.waker().clone()));
             return Poll::Pending;
         }
@@ -230,7 +230,7 @@ impl Drop for Operation {
         let before = local.jobs.borrow_mut().insert(number, Job::Abandoned);
         match &before {
             Some(Job::Done(_)) => drop(local.jobs.borrow_mut().remove(&number)),
-            _ => local.orders.borrow_mut().push(Order::Cancel(number)),
+            _ => local.wishes.borrow_mut().push(Wish::Cancel(number)),
         }
     }
 }

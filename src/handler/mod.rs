@@ -13,7 +13,7 @@ mod reply;
 
 pub use factory::IntoHandler;
 pub use file::{File, read_file};
-pub(crate) use local::{Local, Order};
+pub(crate) use local::{Local, Wish};
 pub use local::{Sleep, sleep};
 pub(crate) use mailbox::{Mail, Mailbox};
 pub(crate) use reply::{Claim, Kind, Later, LaterReply, Producer};

@@ -255,10 +255,10 @@ impl<H: Handler> EventLoop<H> {
     /// Takes to the ring what futures want done.
     #[inline]
     pub(super) fn take_wishes(&mut self) {
-        if !self.local.has_orders() {
+        if !self.local.has_wishes() {
             return;
         }
-        for wish in self.local.take_orders() {
+        for wish in self.local.take_wishes() {
             match wish {
                 Wish::Begin(number, op) => self.ring.push(Token::new(number, 0), Op::File(op)),
                 Wish::Cancel(number) => self.ring.push(Token::new(number, 0), Op::CancelFile),
@@ -295,22 +295,17 @@ impl<H: Handler> EventLoop<H> {
     }
 
     fn task_woken(&mut self, id: TaskId) {
-        let progress = self.tasks.go_on(id);
-        if matches!(progress, tasks::Progress::Waiting) {
-            return;
-        }
-        // before anything else: what is begun next may get the same name
-        let token = self.awaited.remove(&id);
-        let outcome = match progress {
-            tasks::Progress::Answered(reply) => {
-                service::resolve(reply, &mut self.tasks, &mut self.panicked, &|| None)
-            }
+        let reply = match self.tasks.go_on(id) {
+            tasks::Progress::Waiting => return,
+            tasks::Progress::Answered(reply) => reply,
             tasks::Progress::Over { panicked } => {
                 self.panicked |= panicked;
-                Outcome::Now(Status::INTERNAL_SERVER_ERROR.into())
+                Status::INTERNAL_SERVER_ERROR.into()
             }
-            tasks::Progress::Waiting => return,
         };
+        // first: what is begun next may get the same name
+        let token = self.awaited.remove(&id);
+        let outcome = service::resolve(reply, &mut self.tasks, &mut self.panicked, &|| None);
         match (token, outcome) {
             (Some(token), Outcome::Now(response)) => self.complete_one(token, response),
             (Some(token), Outcome::Owed(owed)) => {

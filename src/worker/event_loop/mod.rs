@@ -23,7 +23,7 @@ use super::tasks::{self, TaskId, Tasks};
 use super::timers::{Class, Timers};
 use crate::config::{OnPanic, WorkerSettings};
 use crate::error::{Error, Result};
-use crate::handler::{Claim, Handler, Local, Mail, Mailbox, Order as Wish};
+use crate::handler::{Claim, Handler, Local, Mail, Mailbox, Wish};
 use crate::http::{Conditions, Exchange, Flow, Part, Progress, Response, Rest, Status};
 use crate::ipc::message::Travelling;
 use crate::ring::{Completion, Lease, Message, Op, Received, Ring, Span, Token};
@@ -264,7 +264,7 @@ impl<H: Handler> EventLoop<H> {
     }
 
     fn timeout(&self) -> Duration {
-        if !self.following.is_empty() || self.mailbox.is_full() || self.local.has_orders() {
+        if !self.following.is_empty() || self.mailbox.is_full() || self.local.has_wishes() {
             return Duration::ZERO;
         }
         let deadlines = [

@@ -37,6 +37,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `json` | yes | [`Json`] and [`Request::json`] |
+//! | `load` | yes | the load generator `uringload`; nothing for a program that uses the library |
 //! | `http` | no | conversions with the types of the `http` crate |
 //!
 //! It needs Linux 6.1 or newer with io_uring allowed, and Rust 1.91.
@@ -72,10 +73,15 @@ mod handler;
 pub mod http;
 #[doc(hidden)]
 pub mod ipc;
+#[cfg(feature = "load")]
+#[doc(hidden)]
+pub mod load;
 mod log;
 mod master;
 mod ring;
 mod server;
+#[doc(hidden)]
+pub mod stats;
 mod sys;
 pub mod test;
 mod worker;

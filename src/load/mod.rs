@@ -1,0 +1,14 @@
+//! The load generator: HTTP/1.1 requests off io_uring in a closed loop or at a constant rate, and what came of them as
+//! latency distributions.
+//!
+//! `record` is what the threads that load say and what the reports are made of. Neighbours: `ring` carries the bytes,
+//! `stats` writes percentile tables and interval logs; no part of the server knows this folder.
+
+pub mod record;
+
+use std::process::ExitCode;
+
+/// The program.
+pub fn main() -> ExitCode {
+    ExitCode::FAILURE
+}

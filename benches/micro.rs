@@ -6,6 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::SystemTime;
 use uringd::http::{Answer, Conditions, Date, Exchange, Service};
+use uringd::stats::Tally;
 use uringd::{Handler, Reply, Request, Response};
 
 const YARDSTICK: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -26,7 +27,8 @@ impl Service for Fixed {
 
 fn exchange(criterion: &mut Criterion) {
     let (date, _) = Date::render(SystemTime::now(), true);
-    let on = Conditions { date: &date, draining: false, peer: None, max_body: 1 << 20 };
+    let tally = Tally::default();
+    let on = Conditions { date: &date, draining: false, peer: None, max_body: 1 << 20, tally: &tally };
     let mut group = criterion.benchmark_group("exchange");
     for (name, request, depth) in
         [("small", YARDSTICK, 1), ("small x 16", YARDSTICK, 16), ("browser", BROWSER, 1)]

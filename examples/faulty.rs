@@ -25,6 +25,7 @@
 //! With `FAULTY_BOOT_MS=N` every worker takes N ms before it listens.
 //! With `FAULTY_EVENTS=FILE` the master appends each event to this file, one JSON object a line.
 //! With `FAULTY_EVENT_PANIC=NAME` it panics at every event of this name instead.
+//! With `FAULTY_STATS=FILE` the master appends the pool's statistics all the time, one JSON object a line.
 //! While the file that `FAULTY_BOOT_HANG` names exists, new workers hang before they listen.
 //! While the file that `FAULTY_BOOT_FAILS` names exists, the factory fails with its text.
 //! With `FAULTY_HOOKS=FILE` every worker appends its process ID and `before_drain` or `after_drain` when that is called;
@@ -35,12 +36,25 @@ use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use uringd::{Cluster, Event, Handler, Reply, Request, Response, Status};
+use uringd::{Cluster, Event, Handler, Pool, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
-    let outcome = Cluster::from_args().on_event(record).run(|_| -> Result<Faulty, BootError> {
+    let cluster = Cluster::from_args();
+    let pool = cluster.pool();
+    let on_event = move |event: &Event| {
+        if matches!(event, Event::Setup { .. }) && std::env::var_os("FAULTY_STATS").is_some() {
+            let pool = pool.clone();
+            std::thread::spawn(move || watch(&pool));
+        }
+        if matches!(event, Event::Close(_)) {
+            write_stats(&pool);
+        }
+        record(event);
+    };
+    let outcome = cluster.on_event(on_event).run(|_| -> Result<Faulty, BootError> {
         if boot_file().is_some_and(|file| file.exists()) {
             std::process::exit(9);
         }
@@ -70,6 +84,25 @@ fn record(event: &Event) {
         panic!("asked to, by an event");
     }
     append("FAULTY_EVENTS", &event.to_string());
+}
+
+/// Looks at the pool's statistics all the time.
+fn watch(pool: &Pool) {
+    loop {
+        write_stats(pool);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One at a time: the lines stand in the order in which the numbers were read.
+fn write_stats(pool: &Pool) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock();
+    let stats = pool.stats();
+    let mut line = serde_json::to_value(stats.counters).expect("plain data");
+    line["latencies"] = stats.latency.count().into();
+    line["p50_us"] = (stats.latency.quantile(0.5).as_micros() as u64).into();
+    append("FAULTY_STATS", &line.to_string());
 }
 
 /// Why a worker cannot start, with an error beneath.

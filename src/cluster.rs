@@ -11,6 +11,7 @@ use crate::master::Pool;
 use crate::sys::process;
 use crate::worker::{self, Worker};
 use crate::{cli, master};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, OnceLock};
 
@@ -147,12 +148,13 @@ impl Cluster {
                 Some(problem) => Err(problem),
                 None => master::run(Config::resolve(&self.options)?, self.on_event, &self.pool),
             },
-            Process::Worker { channel, master } => {
-                let channel = channel.lock().ok().and_then(|mut channel| channel.take());
-                let channel = channel.ok_or_else(|| Error::config("run", "it was called twice"))?;
+            Process::Worker { inherited, master } => {
+                let inherited = inherited.lock().ok().and_then(|mut inherited| inherited.take());
+                let Inherited { channel, stats } =
+                    inherited.ok_or_else(|| Error::config("run", "it was called twice"))?;
                 let own_settings = || Ok(Config::resolve(&self.options)?.worker_settings());
-                let code =
-                    worker::run(channel, *master, own_settings, make).unwrap_or_else(|error| match master {
+                let code = worker::run(channel, stats, *master, own_settings, make).unwrap_or_else(|error| {
+                    match master {
                         worker::Master::Uringd { .. } => {
                             tracing::error!("{error}");
                             1
@@ -162,7 +164,8 @@ impl Cluster {
                             error.report();
                             error.exit_code().into()
                         }
-                    });
+                    }
+                });
                 std::process::exit(code)
             }
         }
@@ -177,18 +180,27 @@ impl Default for Cluster {
 
 enum Process {
     Master,
-    Worker { channel: Mutex<Option<OwnedFd>>, master: worker::Master },
+    Worker { inherited: Mutex<Option<Inherited>>, master: worker::Master },
+}
+
+/// What a worker has from its master.
+struct Inherited {
+    channel: OwnedFd,
+    /// The memory that it counts in.
+    stats: Option<OwnedFd>,
 }
 
 /// Decided once, since the marks are taken out of the environment at once: no grandchild may inherit them.
 fn this_process() -> &'static std::result::Result<Process, String> {
     static PROCESS: OnceLock<std::result::Result<Process, String>> = OnceLock::new();
     PROCESS.get_or_init(|| {
-        let names = [node::WORKER_MARK, node::CHANNEL_FD, node::SERIALIZATION_MODE, node::UNIQUE_ID];
+        let names =
+            [node::WORKER_MARK, node::CHANNEL_FD, node::SERIALIZATION_MODE, node::STATS_FD, node::UNIQUE_ID];
         let mut values = process::take_variables(&names).into_iter();
         let mut next = || values.next().flatten();
-        let (mark, channel, serialization) = (next(), next(), next());
-        let number = channel.and_then(|text| text.to_str()?.parse().ok());
+        let (mark, channel, serialization, stats) = (next(), next(), next(), next());
+        let number = |text: Option<OsString>| text.and_then(|text| text.to_str()?.parse().ok());
+        let (number, stats) = (number(channel), number(stats));
         let master = match mark.and_then(|text| text.to_str()?.parse().ok()) {
             Some(pid) => worker::Master::Uringd { pid },
             None if std::env::args_os().nth(1).is_some_and(|first| first == "worker") => {
@@ -207,6 +219,7 @@ fn this_process() -> &'static std::result::Result<Process, String> {
                 node::CHANNEL_FD
             )
         })?;
-        Ok(Process::Worker { channel: Mutex::new(Some(channel)), master })
+        let stats = stats.and_then(process::take_descriptor);
+        Ok(Process::Worker { inherited: Mutex::new(Some(Inherited { channel, stats })), master })
     })
 }

@@ -101,6 +101,7 @@ pub use http::{
 pub use http::{Json, JsonError};
 pub use master::Pool;
 pub use server::{Server, StopHandle};
+pub use stats::{Counters, Latency, Stats};
 pub use sys::file::MappedFile;
 pub use worker::Worker;
 

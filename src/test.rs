@@ -20,6 +20,7 @@ use crate::handler::{Handler, IntoHandler, Local, Mail, Mailbox, Reply, Wish};
 use crate::http::chunked::Chunked;
 use crate::http::{Conditions, Date, Exchange, Method, Part, Progress, Response, Rest, Status};
 use crate::ring::{FileDone, FileOp, FileOutcome, Payload, Token};
+use crate::stats::{Area, Tally};
 use crate::worker::Worker;
 use crate::worker::unconnected::{
     self, Backlog, Guarded, Next, Outcome, Owed, Queue, TaskId, Tasks, resolve,
@@ -66,10 +67,11 @@ pub fn client<H: Handler>(handler: H) -> Client<H> {
 /// ```
 ///
 /// # Panics
-/// If the factory fails, with its error; if there is no descriptor left for an eventfd.
+/// If the factory fails, with its error; if there is no descriptor or memory left.
 pub fn client_of<H: IntoHandler>(make: impl FnOnce(Worker) -> H) -> Client<H::Handler> {
     let mailbox = Mailbox::open().expect("an eventfd can be had");
-    let worker = Worker::new(1, 0, None, None, Arc::clone(&mailbox));
+    let (area, _) = Area::create().expect("memory can be had");
+    let worker = Worker::new(1, 0, None, None, Arc::clone(&mailbox), area);
     let backlog = worker.backlog();
     let handler = make(worker).into_handler().unwrap_or_else(|error| panic!("the factory failed: {error}"));
     Client {
@@ -79,6 +81,7 @@ pub fn client_of<H: IntoHandler>(make: impl FnOnce(Worker) -> H) -> Client<H::Ha
         mailbox,
         backlog,
         messages: Vec::new(),
+        tally: Tally::default(),
         panicked: false,
     }
 }
@@ -91,6 +94,7 @@ pub struct Client<H> {
     mailbox: Arc<Mailbox>,
     backlog: Arc<Backlog>,
     messages: Vec<Message>,
+    tally: Tally,
     panicked: bool,
 }
 
@@ -181,7 +185,7 @@ impl<H: Handler> Client<H> {
             owed: &mut None,
             panicked: &mut self.panicked,
         };
-        exchange.feed(input, &mut service, &conditions(date), out)
+        exchange.feed(input, &mut service, &conditions(date, &self.tally), out)
     }
 
     fn talk(&mut self, request: &[u8]) -> Talk {
@@ -201,14 +205,14 @@ impl<H: Handler> Client<H> {
                 owed: &mut talk.owed,
                 panicked: &mut self.panicked,
             };
-            talk.exchange.feed(request, &mut service, &conditions(&date), &mut talk.out)
+            talk.exchange.feed(request, &mut service, &conditions(&date, &self.tally), &mut talk.out)
         };
         loop {
             progress = match progress {
                 Progress::Receive { .. } => return talk,
                 Progress::Wait => {
                     let response = self.wait_for_reply(&mut talk);
-                    talk.exchange.complete(response, &conditions(&date), &mut talk.out)
+                    talk.exchange.complete(response, &conditions(&date, &self.tally), &mut talk.out)
                 }
                 Progress::Resume { rest } => {
                     self.take_rest(rest, &mut talk);
@@ -454,8 +458,8 @@ impl Answer {
     }
 }
 
-fn conditions(date: &Date) -> Conditions<'_> {
-    Conditions { date, draining: false, peer: None, max_body: MAX_BODY }
+fn conditions<'a>(date: &'a Date, tally: &'a Tally) -> Conditions<'a> {
+    Conditions { date, draining: false, peer: None, max_body: MAX_BODY, tally }
 }
 
 /// What the ring does, on this thread.

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use uringd::http::{
     Admission, Answer, Conditions, Date, Exchange, Pieces, Progress, Request, Response, Rest, Service,
 };
+use uringd::stats::Tally;
 
 const CUTS_MAX: usize = 4;
 
@@ -96,7 +97,8 @@ fn cut<'a>(stream: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
 
 fn play(pieces: &[&[u8]]) -> Seen {
     let (date, _) = Date::render(SystemTime::UNIX_EPOCH, true);
-    let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
+    let tally = Tally::default();
+    let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY, tally: &tally };
     let (mut exchange, mut echo, mut out) = (Exchange::default(), Echo::default(), Vec::new());
     let mut closed = None;
     for piece in pieces {

@@ -12,8 +12,10 @@ use super::parse::{self, FieldStorage, Framing, Head, Parsed, Persistence, REQUE
 use super::pipe;
 use super::request::{Method, Request, Version};
 use super::response::{self, ConnectionField, Response, Rest, Status};
+use crate::stats::{Nanos, Tally};
 use bytes::Bytes;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::task::Waker;
@@ -71,6 +73,8 @@ pub struct Conditions<'a> {
     pub peer: Option<SocketAddr>,
     /// The longest content that is collected.
     pub max_body: u64,
+    /// What counts requests and answers, and knows when the turn has begun: what is fed comes then.
+    pub tally: &'a Tally,
 }
 
 /// What to do after the output has been sent.
@@ -125,8 +129,25 @@ pub enum Flow {
 #[derive(Debug, Default)]
 pub struct Exchange {
     unread: Vec<u8>,
+    /// When that came; what is on nobody's list came in this turn.
+    arrivals: Option<Box<Arrivals>>,
     state: State,
 }
+
+/// When stretches of unread input came, in order.
+#[derive(Debug, Default)]
+struct Arrivals(VecDeque<Arrival>);
+
+/// Up to the octet of this number, counted from the first unread one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Arrival {
+    end: usize,
+    at: Nanos,
+}
+
+/// Stretches that are told apart; of a client that sends octets one by one while it waits, the rest counts as come with the
+/// last of them.
+const ARRIVALS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 enum State {
@@ -160,6 +181,8 @@ struct Disposition {
     head: bool,
     /// Its content is on its way and will not be read to its end.
     refuses_content: bool,
+    /// When its last octet came.
+    arrived: Nanos,
 }
 
 /// What became of a stretch of input.
@@ -173,7 +196,7 @@ enum Step {
 impl Exchange {
     /// Continues where another exchange left off with these unread bytes; follow with [`Exchange::resume`].
     pub fn adopt(unread: Vec<u8>) -> Exchange {
-        Exchange { unread, state: State::Open }
+        Exchange { unread, ..Exchange::default() }
     }
 
     /// Takes received bytes.
@@ -187,10 +210,10 @@ impl Exchange {
     ) -> Progress {
         if matches!(self.state, State::Open | State::Content(_)) && self.unread.is_empty() {
             let (consumed, progress) = self.answer_all(input, service, on, out);
-            self.keep(&input[consumed..]);
+            self.keep(&input[consumed..], on.tally.now());
             return progress;
         }
-        self.keep(input);
+        self.keep(input, on.tally.now());
         if self.cannot_be_complete(input) {
             return Progress::Receive { part: Part::Head };
         }
@@ -207,7 +230,7 @@ impl Exchange {
         if consumed == 0 {
             self.unread = unread;
         } else {
-            self.keep(&unread[consumed..]);
+            self.keep_on(&unread[consumed..]);
         }
         progress
     }
@@ -225,7 +248,7 @@ impl Exchange {
         };
         let unread = std::mem::take(&mut self.unread);
         let progress = self.write(response, disposition, &unread, on, out);
-        self.keep(&unread);
+        self.keep_on(&unread);
         progress.unwrap_or(match unread.is_empty() {
             true if self.is_amid_content() => Progress::Receive { part: Part::Content },
             true => Progress::Receive { part: Part::Nothing },
@@ -257,13 +280,42 @@ impl Exchange {
     /// Gives up the connection between two requests: what was read and not answered goes with it.
     pub fn release(&mut self) -> Vec<u8> {
         self.state = State::Ended;
+        self.arrivals = None;
         std::mem::take(&mut self.unread)
     }
 
     /// Keeps bytes without looking at them: the connection may not be read from, but they were on their way.
-    pub fn keep(&mut self, input: &[u8]) {
-        if !matches!(self.state, State::Ended) {
+    pub fn keep(&mut self, input: &[u8], now: Nanos) {
+        if !input.is_empty() && !matches!(self.state, State::Ended) {
             self.unread.extend_from_slice(input);
+            self.arrivals.get_or_insert_default().push(self.unread.len(), now);
+        }
+    }
+
+    /// The same for bytes that were kept before.
+    fn keep_on(&mut self, unread: &[u8]) {
+        if !matches!(self.state, State::Ended) {
+            self.unread.extend_from_slice(unread);
+        }
+    }
+
+    /// When the octet came that ends so many of the unread ones.
+    #[inline]
+    fn arrival(&self, octets: usize, on: &Conditions<'_>) -> Nanos {
+        match &self.arrivals {
+            None => on.tally.now(),
+            Some(arrivals) => arrivals.of(octets).unwrap_or(on.tally.now()),
+        }
+    }
+
+    /// So many of the unread octets are done with.
+    #[inline]
+    fn forget_arrivals(&mut self, octets: usize) {
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.consume(octets);
+            if arrivals.0.is_empty() {
+                self.arrivals = None;
+            }
         }
     }
 
@@ -343,8 +395,14 @@ impl Exchange {
                 _ => self.take_head(rest, service, on, out),
             };
             match step {
-                Step::Onward(octets) => consumed += octets,
-                Step::Halt(octets, progress) => return (consumed + octets, progress),
+                Step::Onward(octets) => {
+                    self.forget_arrivals(octets);
+                    consumed += octets;
+                }
+                Step::Halt(octets, progress) => {
+                    self.forget_arrivals(octets);
+                    return (consumed + octets, progress);
+                }
             }
         }
     }
@@ -379,6 +437,7 @@ impl Exchange {
         on: &Conditions<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
+        on.tally.requested();
         let following = &input[head.octets..];
         if head.framing != Framing::None {
             return self.begin_content(head, &source[..head.octets], following, service, on, out);
@@ -475,7 +534,10 @@ impl Exchange {
                 self.state = State::Content(Box::new(Incoming {
                     head: Vec::new(),
                     content: Content::new(head.framing, Sink::Pass(sender), u64::MAX),
-                    disposition: Disposition::of(head),
+                    disposition: Disposition {
+                        arrived: self.arrival(head.octets, on),
+                        ..Disposition::of(head)
+                    },
                     count: 0,
                 }));
                 Step::Onward(head.octets)
@@ -495,7 +557,8 @@ impl Exchange {
         let too_much = matches!(head.framing, Framing::Length(length) if length > DISCARDED_OCTETS_MAX);
         // who asked first may now send the content or not: no telling where the next request begins
         let refuses_content = head.expects_continue || too_much;
-        let disposition = Disposition { refuses_content, ..Disposition::of(head) };
+        let arrived = self.arrival(head.octets, on);
+        let disposition = Disposition { refuses_content, arrived, ..Disposition::of(head) };
         self.state = State::Content(Box::new(Incoming {
             head: Vec::new(),
             content: Content::new(head.framing, Sink::Discard, DISCARDED_OCTETS_MAX),
@@ -521,6 +584,8 @@ impl Exchange {
             Ok(Taken { octets, whole: true }) => octets,
             Ok(Taken { octets, whole: false }) => {
                 incoming.count += octets as u64;
+                // whoever answers before the content has ended, answers what has come of it
+                incoming.disposition.arrived = on.tally.now();
                 let progress = match incoming.is_passed_on() {
                     true => Progress::Wait,
                     false => Progress::Receive { part: Part::Content },
@@ -542,7 +607,8 @@ impl Exchange {
         let Incoming { head, content, disposition, .. } = *incoming;
         let (body, mut storage) = (content.finish(), FieldStorage::new());
         if passed_on {
-            self.state = State::Waiting(disposition);
+            let arrived = self.arrival(octets, on);
+            self.state = State::Waiting(Disposition { arrived, ..disposition });
             return Step::Halt(octets, Progress::Wait);
         }
         let request = parse::again(&head, &mut storage, on.peer);
@@ -561,6 +627,7 @@ impl Exchange {
         on: &Conditions<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
+        let disposition = Disposition { arrived: self.arrival(octets, on), ..disposition };
         let progress = match answer {
             Answer::Now(response) => self.write(response, disposition, following, on, out),
             Answer::Later => {
@@ -595,7 +662,8 @@ impl Exchange {
             Persistence::PersistIfConfirmed => ConnectionField::KeepAlive,
             _ => ConnectionField::Silent,
         };
-        let Disposition { version, head: head_only, .. } = disposition;
+        let Disposition { version, head: head_only, arrived, .. } = disposition;
+        on.tally.answered(response.code(), arrived);
         let framing = response::Framing { connection, version, head_only, date: on.date };
         let rest = response.write(out, framing);
         if last {
@@ -613,6 +681,7 @@ impl Exchange {
             head_only: reject.head,
             date: on.date,
         };
+        on.tally.refused(reject.status.code());
         let rest = Response::status(reject.status).write(out, framing);
         self.end();
         Progress::Close { rest, linger: true }
@@ -627,6 +696,29 @@ impl Exchange {
     fn end(&mut self) {
         self.state = State::Ended;
         self.unread = Vec::new();
+        self.arrivals = None;
+    }
+}
+
+impl Arrivals {
+    /// The unread octets reach up to `end` now.
+    fn push(&mut self, end: usize, at: Nanos) {
+        let many = self.0.len() >= ARRIVALS_MAX;
+        match self.0.back_mut() {
+            Some(last) if many || last.at == at => last.end = end,
+            _ => self.0.push_back(Arrival { end, at }),
+        }
+    }
+
+    fn of(&self, octets: usize) -> Option<Nanos> {
+        self.0.iter().find(|arrival| arrival.end >= octets).map(|arrival| arrival.at)
+    }
+
+    fn consume(&mut self, octets: usize) {
+        while self.0.front().is_some_and(|arrival| arrival.end <= octets) {
+            self.0.pop_front();
+        }
+        self.0.iter_mut().for_each(|arrival| arrival.end -= octets);
     }
 }
 
@@ -649,6 +741,7 @@ impl Disposition {
             version: head.request.version(),
             head: head.request.method() == Method::Head,
             refuses_content: false,
+            arrived: 0,
         }
     }
 }
@@ -769,7 +862,13 @@ mod tests {
         }
 
         fn feed(&mut self, input: &[u8]) {
-            let on = Conditions { date: &self.date, draining: self.draining, peer: None, max_body: MAX_BODY };
+            let on = Conditions {
+                date: &self.date,
+                draining: self.draining,
+                peer: None,
+                max_body: MAX_BODY,
+                tally: &Tally::default(),
+            };
             let mut progress = self.exchange.feed(input, &mut self.echo, &on, &mut self.sent);
             loop {
                 progress = match progress {
@@ -844,7 +943,13 @@ mod tests {
     fn what_comes_while_a_reply_is_owed_is_kept() {
         let (mut exchange, date, mut out) =
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
-        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
+        let on = Conditions {
+            date: &date,
+            draining: false,
+            peer: None,
+            max_body: MAX_BODY,
+            tally: &Tally::default(),
+        };
         for request in ["/later", "/2"].map(get) {
             let progress = exchange.feed(request.as_bytes(), &mut Echo::default(), &on, &mut out);
             assert!(matches!(progress, Progress::Wait), "{progress:?}");
@@ -861,7 +966,13 @@ mod tests {
     fn output_is_bounded_before_more_is_answered() {
         let (mut exchange, date, mut out) =
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
-        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
+        let on = Conditions {
+            date: &date,
+            draining: false,
+            peer: None,
+            max_body: MAX_BODY,
+            tally: &Tally::default(),
+        };
         let input = get("/big/4000").repeat(80);
         let progress = exchange.feed(input.as_bytes(), &mut Echo::default(), &on, &mut out);
         assert!(matches!(progress, Progress::Resume { rest: None }));
@@ -894,7 +1005,7 @@ mod tests {
         let mut played = Played::new();
         played
             .feed(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{}", get("/2")).as_bytes());
-        played.exchange.keep(b"more");
+        played.exchange.keep(b"more", 0);
         assert_eq!((played.answers().len(), played.exchange.unread()), (1, 0));
     }
 
@@ -925,7 +1036,13 @@ mod tests {
     fn a_slow_head_is_told_so() {
         let mut played = Played::new();
         played.feed(b"GET / HT");
-        let on = Conditions { date: &played.date, draining: false, peer: None, max_body: MAX_BODY };
+        let on = Conditions {
+            date: &played.date,
+            draining: false,
+            peer: None,
+            max_body: MAX_BODY,
+            tally: &Tally::default(),
+        };
         let mut out = vec![];
         let progress = played.exchange.time_out(&on, &mut out);
         assert!(matches!(progress, Progress::Close { rest: None, linger: true }));
@@ -936,11 +1053,17 @@ mod tests {
     fn released_in_the_middle_of_a_pipeline_the_rest_is_answered_by_the_next() {
         let (mut first, date, mut out) =
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
-        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
+        let on = Conditions {
+            date: &date,
+            draining: false,
+            peer: None,
+            max_body: MAX_BODY,
+            tally: &Tally::default(),
+        };
         let _ = first.feed(get("/later").as_bytes(), &mut Echo::default(), &on, &mut out);
         let rest = ["/2", "/3"].map(get).concat();
         let (early, late) = rest.as_bytes().split_at(rest.len() - 7);
-        first.keep(early);
+        first.keep(early, 0);
         let progress = first.complete(Response::text("late"), &on, &mut out);
         assert!(matches!(progress, Progress::Resume { rest: None }));
         let mut second = Played { exchange: Exchange::adopt(first.release()), ..Played::new() };
@@ -1020,7 +1143,13 @@ mod tests {
             played.feed(post(path, "Content-Length: 9", "abc").as_bytes());
             assert_eq!(played.exchange.take_content_count(), Some(3));
             assert!(played.exchange.is_amid_content());
-            let on = Conditions { date: &played.date, draining: false, peer: None, max_body: MAX_BODY };
+            let on = Conditions {
+                date: &played.date,
+                draining: false,
+                peer: None,
+                max_body: MAX_BODY,
+                tally: &Tally::default(),
+            };
             let progress = played.exchange.time_out(&on, &mut played.sent);
             assert!(matches!(progress, Progress::Close { rest: None, linger: true }));
             assert_eq!(played.answers().into_iter().map(|a| a.0).collect::<Vec<_>>(), [status]);
@@ -1174,7 +1303,13 @@ mod tests {
             assert!(
                 played.sent.is_empty() && played.exchange.is_waiting() && played.exchange.is_amid_content()
             );
-            let on = Conditions { date: &played.date, draining: false, peer: None, max_body: MAX_BODY };
+            let on = Conditions {
+                date: &played.date,
+                draining: false,
+                peer: None,
+                max_body: MAX_BODY,
+                tally: &Tally::default(),
+            };
             match fate {
                 Fate::Broken => played.feed(b"no CRLF"),
                 Fate::Late => {
@@ -1203,7 +1338,13 @@ mod tests {
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = || Waker::from(Arc::clone(&count));
         let date = Date::render(SystemTime::UNIX_EPOCH, true).0;
-        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY };
+        let on = Conditions {
+            date: &date,
+            draining: false,
+            peer: None,
+            max_body: MAX_BODY,
+            tally: &Tally::default(),
+        };
         let (mut exchange, mut echo, mut out) = (Exchange::default(), Echo::default(), vec![]);
         assert_eq!(exchange.flow(None), Flow::None);
         let head = post("/pieces", "Content-Length: 100000", "");
@@ -1235,7 +1376,13 @@ mod tests {
     #[test]
     fn what_follows_a_content_that_is_passed_on_is_kept_until_it_is_answered() {
         let mut played = Played::new();
-        let on = Conditions { date: &played.date, draining: false, peer: None, max_body: MAX_BODY };
+        let on = Conditions {
+            date: &played.date,
+            draining: false,
+            peer: None,
+            max_body: MAX_BODY,
+            tally: &Tally::default(),
+        };
         let mut echo = Echo::default();
         let input = post("/pieces", "Content-Length: 3", "abc") + &get("/2") + &get("/3");
         let progress = played.exchange.feed(input.as_bytes(), &mut echo, &on, &mut played.sent);
@@ -1338,5 +1485,69 @@ mod tests {
         fn no_input_panics(input in prop::collection::vec(any::<u8>(), 0..600)) {
             Played::new().feed(&input);
         }
+    }
+
+    /// What a request's latency is counted from, in every way in which its answer can be late.
+    #[test]
+    fn a_requests_time_begins_with_its_last_octet() {
+        let (date, _) = Date::render(SystemTime::now(), false);
+        let tally = Tally::default();
+        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY, tally: &tally };
+        let (mut exchange, mut echo, mut out) = (Exchange::default(), Echo::default(), Vec::new());
+        let turn = || {
+            let mut waited = Vec::new();
+            let turn = tally.end(|arrived| waited.push(arrived));
+            (turn.requests, turn.prompt, waited)
+        };
+        let later = "GET /later HTTP/1.1\r\nHost: a\r\n\r\n";
+        let first = format!("{}{later}{}", later.replace("/later", "/now"), later.replace("/later", "/kept"));
+
+        tally.begin(10);
+        // a head in two pieces, and something that waits behind a reply
+        let _ = exchange.feed(&first.as_bytes()[..5], &mut echo, &on, &mut out);
+        assert_eq!(turn(), (0, 0, vec![]));
+        tally.begin(20);
+        assert!(matches!(exchange.feed(&first.as_bytes()[5..], &mut echo, &on, &mut out), Progress::Wait));
+        assert_eq!(turn(), (2, 1, vec![]));
+        tally.begin(30);
+        // content that comes in two pieces while the connection waits
+        let post = "POST /content HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n12";
+        exchange.keep(post.as_bytes(), tally.now());
+        tally.begin(40);
+        exchange.keep(b"34", tally.now());
+        exchange.keep(later.replace("/later", "/last").as_bytes(), tally.now());
+        tally.begin(50);
+        let progress = exchange.complete(Response::text("late"), &on, &mut out);
+        assert!(matches!(progress, Progress::Resume { rest: None }));
+        assert_eq!(turn(), (0, 0, vec![20]));
+        tally.begin(60);
+        let _ = exchange.resume(&mut echo, &on, &mut out);
+        assert_eq!(turn(), (3, 0, vec![20, 40, 40]));
+        // content in pieces on a connection that waits for nothing
+        tally.begin(70);
+        let _ = exchange.feed(post.as_bytes(), &mut echo, &on, &mut out);
+        tally.begin(80);
+        let _ = exchange.feed(b"34", &mut echo, &on, &mut out);
+        assert_eq!(turn(), (1, 1, vec![]));
+        // what is no request has no latency
+        let _ = exchange.feed(b"\0\r\n\r\n", &mut echo, &on, &mut out);
+        let refused = tally.end(|_| panic!("it waited for nothing"));
+        assert_eq!((refused.requests, refused.prompt, refused.refused), (0, 0, 1));
+        assert_eq!(refused.responses, [0, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn no_client_has_more_arrivals_noted_than_there_is_room_for() {
+        let mut arrivals = Arrivals::default();
+        for octet in 0..1_000 {
+            arrivals.push(octet + 1, octet as Nanos);
+        }
+        assert_eq!(arrivals.0.len(), ARRIVALS_MAX);
+        assert_eq!([1, 10, 64, 1_000].map(|octets| arrivals.of(octets)), [0, 9, 63, 63].map(Some));
+        assert_eq!(arrivals.of(1_001), None);
+        arrivals.consume(10);
+        assert_eq!([1, 2, 990].map(|octets| arrivals.of(octets)), [10, 11, 63].map(Some));
+        arrivals.consume(990);
+        assert!(arrivals.0.is_empty());
     }
 }

@@ -21,6 +21,8 @@ pub const SERIALIZATION_MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 pub const UNIQUE_ID: &str = "NODE_UNIQUE_ID";
 /// Our own mark: this process is a uringd worker of a uringd master.
 pub const WORKER_MARK: &str = "URINGD_WORKER";
+/// The number of the descriptor of the memory that a uringd worker counts in. Not a socket, so it cannot be sent.
+pub const STATS_FD: &str = "URINGD_STATS_FD";
 
 const INTERNAL_PREFIX: &str = "NODE_";
 const HANDLE: &str = "NODE_HANDLE";

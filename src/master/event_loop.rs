@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, ExitStatus, Message, WorkerId, WorkerRef};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, HandleKind, MESSAGE_COST, Received, WAITING_MAX};
+use crate::stats::Book;
 use crate::sys::process::{Child, Ended};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -50,6 +51,7 @@ pub struct EventLoop {
     signals: SignalFd,
     on_event: Box<dyn FnMut(&Event)>,
     orders: Orders,
+    book: Book,
     lifecycle: Lifecycle,
     workers: BTreeMap<WorkerId, Process>,
     /// Who is gone, the latest last.
@@ -109,6 +111,7 @@ impl EventLoop {
         signals: SignalFd,
         on_event: Box<dyn FnMut(&Event)>,
         orders: Orders,
+        book: Book,
     ) -> EventLoop {
         let limits = Limits {
             kill_timeout: config.kill_timeout,
@@ -125,6 +128,7 @@ impl EventLoop {
             signals,
             on_event,
             orders,
+            book,
             workers: BTreeMap::new(),
             gone: VecDeque::new(),
             inputs: VecDeque::new(),
@@ -181,7 +185,8 @@ impl EventLoop {
     }
 
     fn spawn(&mut self, id: WorkerId, slot: usize) {
-        self.inputs.push_back(match self.spawner.start(slot) {
+        let account = self.book.open(id, slot).map_err(std::io::Error::from);
+        self.inputs.push_back(match account.and_then(|stats| self.spawner.start(slot, stats.as_fd())) {
             Ok((child, channel)) => {
                 let pid = child.pid;
                 let process =
@@ -189,7 +194,10 @@ impl EventLoop {
                 self.workers.insert(id, process);
                 Input::Spawned { id, pid }
             }
-            Err(error) => Input::SpawnFailed { id, problem: format!("cannot be started: {error}") },
+            Err(error) => {
+                self.book.close(id);
+                Input::SpawnFailed { id, problem: format!("cannot be started: {error}") }
+            }
         });
     }
 
@@ -427,6 +435,7 @@ impl EventLoop {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.reaped = true;
         }
+        self.book.close(id);
         let status = match ended {
             Ended::Code(code) => Some(ExitStatus::Code(code)),
             Ended::Signal(signal) => Some(ExitStatus::Signal(signal)),

@@ -46,7 +46,7 @@ pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>, pool: &Pool)
     let spawner = Spawner::new()?;
     let bound = listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
-    EventLoop::new(config, bound, spawner, signals, on_event, pool.open()?).run()
+    EventLoop::new(config, bound, spawner, signals, on_event, pool.open()?, pool.book()).run()
 }
 
 /// Must be made before it is set: it is written over the arguments.

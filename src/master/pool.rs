@@ -6,9 +6,11 @@
 use crate::error::{Error, Result};
 use crate::event::{Message, WorkerId};
 use crate::ipc::{MESSAGE_COST, WAITING_MAX, node};
+use crate::stats::{Book, Stats};
 use crate::sys::socket;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, mem};
@@ -42,7 +44,10 @@ use std::{fmt, mem};
 /// Start threads of the master's when [`Event::Setup`](crate::Event::Setup) comes, in `on_event`: those inherit that the
 /// signals are the master's loop's to hear. A thread from before `run` would die of the first SIGTERM, and all with it.
 #[derive(Clone)]
-pub struct Pool(Arc<Mutex<Desk>>);
+pub struct Pool {
+    desk: Arc<Mutex<Desk>>,
+    book: Book,
+}
 
 /// What the program wants.
 pub(super) enum Order {
@@ -78,12 +83,13 @@ pub(super) struct Orders {
 impl Pool {
     /// Takes orders for a master that is to run.
     pub(crate) fn new() -> Pool {
-        Pool(Arc::default())
+        Pool { desk: Arc::default(), book: Book::default() }
     }
 
     /// Does nothing.
     pub(crate) fn closed() -> Pool {
-        Pool(Arc::new(Mutex::new(Desk { closed: true, ..Desk::default() })))
+        let desk = Arc::new(Mutex::new(Desk { closed: true, ..Desk::default() }));
+        Pool { desk, book: Book::default() }
     }
 
     /// Sends a message to a worker, where [`Handler::message`](crate::Handler::message) gets it (Node's `worker.send`).
@@ -156,6 +162,28 @@ impl Pool {
         }
     }
 
+    /// What all workers have done since the master started, those that are gone included: it never goes backwards (but for
+    /// the connections that are open), whatever dies. In a worker process all of it is zero; there it is
+    /// [`Worker::stats`](crate::Worker::stats) that has numbers.
+    pub fn stats(&self) -> Stats {
+        self.book.total()
+    }
+
+    /// The same by slot: its worker, and those that were there before.
+    pub fn stats_by_slot(&self) -> BTreeMap<usize, Stats> {
+        self.book.by_slot()
+    }
+
+    /// The same by worker, of those that live.
+    pub fn stats_by_worker(&self) -> BTreeMap<WorkerId, Stats> {
+        self.book.by_worker()
+    }
+
+    /// Where the master keeps the numbers.
+    pub(super) fn book(&self) -> Book {
+        self.book.clone()
+    }
+
     fn put(&self, order: Order, octets: usize) -> Result<()> {
         let mut desk = self.desk();
         if desk.closed {
@@ -188,7 +216,7 @@ impl Pool {
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// See the module's comment.
 pub struct Spawner {
@@ -28,20 +28,23 @@ impl Spawner {
         Ok(Spawner { executable })
     }
 
-    /// Starts a worker; from the loop's thread, which the parent-death signal follows.
+    /// Starts a worker that counts in the memory behind `stats`; from the loop's thread, which the parent-death signal
+    /// follows.
     ///
     /// # Errors
     /// Those of socketpair, fork and execve.
-    pub fn start(&self, slot: usize) -> io::Result<(Child, Channel)> {
+    pub fn start(&self, slot: usize, stats: BorrowedFd<'_>) -> io::Result<(Child, Channel)> {
         let (channel, theirs) = Channel::pair()?;
         let set = [
             (node::WORKER_MARK, OsString::from(std::process::id().to_string())),
             (node::CHANNEL_FD, OsString::from(theirs.as_raw_fd().to_string())),
+            (node::STATS_FD, OsString::from(stats.as_raw_fd().to_string())),
             (node::SERIALIZATION_MODE, OsString::from("json")),
         ];
         let name = format!("uringd: worker {slot}");
+        let inherited = [theirs.as_fd(), stats];
         let child =
-            process::start_again(self.executable.as_fd(), &name, theirs.as_fd(), &set, &[node::UNIQUE_ID])?;
+            process::start_again(self.executable.as_fd(), &name, inherited, &set, &[node::UNIQUE_ID])?;
         Ok((child, channel))
     }
 }

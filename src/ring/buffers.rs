@@ -28,6 +28,14 @@ pub struct Lease {
     len: u32,
 }
 
+impl Lease {
+    /// How many octets were received.
+    #[inline]
+    pub fn octets(&self) -> u32 {
+        self.len
+    }
+}
+
 /// The pool, shared with the kernel.
 pub struct Buffers {
     /// `COUNT` entries, page-aligned, read by the kernel; the tail counter overlays the first one.

@@ -105,6 +105,17 @@ impl Outbox {
         span.behind.map(|place| &self.behind_previous[place.get() as usize - 1])
     }
 
+    /// How many octets go out with a span of this turn, with what follows them.
+    #[inline]
+    pub fn octets(&self, span: Span) -> u64 {
+        u64::from(span.len) + self.current_behind(span).map_or(0, |content| content.len() as u64)
+    }
+
+    /// The same for a span of the last turn.
+    pub fn previous_octets(&self, span: Span) -> u64 {
+        u64::from(span.len) + self.previous_behind(span).map_or(0, |content| content.len() as u64)
+    }
+
     /// Only `Ring::turn` calls this, once every completion of the sends out of `previous` has been handed over.
     pub(super) fn swap(&mut self) {
         std::mem::swap(&mut self.current, &mut self.previous);

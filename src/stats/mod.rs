@@ -1,4 +1,39 @@
-//! What is counted and timed: a worker process's shared area of counters with its latency histogram, the totals of a
-//! pool, and the forms in which distributions are told.
+//! What is counted and timed: by one loop (`tally`), in the memory that its process shares (`area`), as numbers for people
+//! and programs (`counters`, `latency`), and the sum over a pool that never goes backwards (`book`).
 //!
-//! Neighbours: `sys` maps the memory, `worker` counts, `master` adds up; `load` writes its own distributions with it.
+//! Neighbours: `sys::shared` maps the memory; `http` and `worker` count, `master` keeps the book.
+
+mod area;
+mod book;
+mod counters;
+mod latency;
+mod tally;
+
+pub(crate) use area::Area;
+pub(crate) use book::Book;
+pub use counters::Counters;
+pub use latency::Latency;
+pub(crate) use tally::Nanos;
+pub use tally::Tally;
+pub(crate) use tally::Turn;
+
+/// What a worker, or a pool of them, has done so far.
+///
+/// The numbers are read while workers write them, without stopping anybody: each is right at some moment during the call,
+/// two of them not necessarily at the same.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How often what happened.
+    pub counters: Counters,
+    /// How long requests took.
+    pub latency: Latency,
+}
+
+impl Stats {
+    /// Adds another process's.
+    pub(crate) fn add(&mut self, other: &Stats) {
+        self.counters.add(&other.counters);
+        self.latency.add(&other.latency);
+    }
+}

@@ -8,5 +8,6 @@
 pub(crate) mod file;
 pub(crate) mod process;
 pub(crate) mod scm;
+pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod socket;

@@ -60,14 +60,14 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errn
     Ok(())
 }
 
-/// Starts `executable` again under another name, with `inherited` as its only descriptor beyond the standard ones;
-/// that descriptor's number is passed to `environment`, which gives the variables to set and to remove.
+/// Starts `executable` again under another name, with `inherited` as its only descriptors beyond the standard ones, and
+/// with these variables set and those removed.
 ///
 /// The parent-death signal follows the thread that calls this.
 pub(crate) fn start_again(
     executable: BorrowedFd<'_>,
     name: &str,
-    inherited: BorrowedFd<'_>,
+    inherited: [BorrowedFd<'_>; 2],
     set: &[(&str, OsString)],
     remove: &[&str],
 ) -> io::Result<Child> {
@@ -80,9 +80,14 @@ pub(crate) fn start_again(
     for (name, value) in set {
         command.env(name, value);
     }
-    let inherited = inherited.as_raw_fd();
+    let inherited = inherited.map(|fd| fd.as_raw_fd());
     // SAFETY: between fork and exec only async-signal-safe calls are made: fcntl, and those of `reset_signals`.
-    unsafe { command.pre_exec(move || keep_open(inherited).and_then(|()| reset_signals())) };
+    unsafe {
+        command.pre_exec(move || {
+            inherited.into_iter().try_for_each(keep_open)?;
+            reset_signals()
+        })
+    };
     let mut child = command.spawn()?;
     let pid = Pid::from_raw(child.id() as i32);
     // the child cannot be reaped before we wait for it, so the number still means it

@@ -1,10 +1,11 @@
 //! The loop's clock: read when a turn begins, so that everything in a turn happens at the same time, and when it ends,
-//! so that one that took long can be told of.
+//! which is when the answers leave.
 //!
-//! Neighbours: `event_loop` advances it; `timers` and answers read it.
+//! Neighbours: `event_loop` advances it; `timers`, answers and `meter` read it.
 
 use crate::handler;
 use crate::http::Date;
+use crate::stats::Nanos;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,7 +27,7 @@ pub struct Clock {
 }
 
 /// What a turn may take, the waiting aside. A loop that is only busy takes far less.
-const SLOW_TURN: Duration = Duration::from_millis(100);
+const SLOW_TURN_NS: Nanos = 100_000_000;
 
 /// How long nothing is said of slow turns after one of them.
 const QUIET_MS: Millis = 1_000;
@@ -52,11 +53,22 @@ impl Clock {
         }
     }
 
-    /// How long this turn took, if that is worth telling.
+    /// When this turn began, or was last looked at.
     #[inline]
-    pub fn end_turn(&mut self) -> Option<Duration> {
-        let took = self.instant.elapsed();
-        (took >= SLOW_TURN).then_some(took).filter(|_| self.may_tell())
+    pub fn nanos(&self) -> Nanos {
+        nanos_since_start(self.instant)
+    }
+
+    /// Reads the clock anew, and leaves this turn's time what it is.
+    #[inline]
+    pub fn read(&self) -> Nanos {
+        nanos_since_start(Instant::now())
+    }
+
+    /// Whether a turn that took so long is worth telling.
+    #[inline]
+    pub fn is_slow(&mut self, took: Nanos) -> bool {
+        took >= SLOW_TURN_NS && self.may_tell()
     }
 
     #[cold]
@@ -97,6 +109,10 @@ impl Clock {
 
 fn since_start(instant: Instant) -> Millis {
     instant.saturating_duration_since(*START).as_millis() as Millis
+}
+
+fn nanos_since_start(instant: Instant) -> Nanos {
+    instant.saturating_duration_since(*START).as_nanos() as Nanos
 }
 
 /// Rounded up: a deadline lies at least this long after the turn it was set in began.

@@ -8,6 +8,7 @@ use crate::event::Message;
 use crate::files::Files;
 use crate::handler::{Mail, Mailbox};
 use crate::ipc::{WAITING_MAX, node};
+use crate::stats::{Area, Stats};
 use crate::sys::process;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ struct Inner {
     files: Mutex<Option<Files>>,
     mailbox: Arc<Mailbox>,
     backlog: Arc<Backlog>,
+    area: Area,
 }
 
 impl Worker {
@@ -35,9 +37,10 @@ impl Worker {
         core: Option<usize>,
         files: Option<Files>,
         mailbox: Arc<Mailbox>,
+        area: Area,
     ) -> Worker {
         let (files, backlog) = (Mutex::new(files), Arc::default());
-        Worker(Arc::new(Inner { id, slot, core, files, mailbox, backlog }))
+        Worker(Arc::new(Inner { id, slot, core, files, mailbox, backlog, area }))
     }
 
     /// How much of what this worker sends has not left yet.
@@ -58,6 +61,12 @@ impl Worker {
     /// The core it is pinned to.
     pub fn core(&self) -> Option<usize> {
         self.0.core
+    }
+
+    /// What this worker process has done so far: what the turn of its loop before this one has told. The pool's numbers are
+    /// the master's to give ([`Pool::stats`](crate::Pool::stats)).
+    pub fn stats(&self) -> Stats {
+        self.0.area.read()
     }
 
     /// The files that `--root` asks for, the first time this is called; `None` without that option.

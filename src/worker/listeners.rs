@@ -38,6 +38,8 @@ pub struct Listeners {
     draining: bool,
     /// The kernel had no descriptor for an accept of the ring's: none is armed before `retry`.
     exhausted: bool,
+    /// How often they had run out.
+    failures: u64,
     /// The last accept of the ring's failed for want of a descriptor or memory.
     ring_starves: bool,
     /// So did the last fresh one. That is another matter: the ring's need none of this process's descriptors.
@@ -140,6 +142,12 @@ impl Listeners {
         result
     }
 
+    /// How many accepts have failed for want of descriptors or memory.
+    #[inline]
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
     /// Time has passed since descriptors ran out: accepts may be armed again.
     pub fn retry(&mut self) {
         self.exhausted = false;
@@ -184,6 +192,7 @@ impl Listeners {
     fn starves(&mut self, errno: Errno, which: impl Fn(&mut Listeners) -> &mut bool) {
         let said = self.ring_starves || self.fresh_starves;
         *which(self) = true;
+        self.failures += 1;
         if !said {
             tracing::warn!(%errno, "accepting slows down or pauses: out of descriptors or memory (raise LimitNOFILE=, fs.file-max); it resumes by itself");
         }

@@ -1,6 +1,6 @@
 //! A worker: one thread, one ring, one handler. `run` is a worker process's life from exec to exit, `run_alone` the same
 //! loop in a process that has no master; reading order after that: `event_loop`, `connections`, `queue`, `listeners`,
-//! `control`, `backlog`, `drain`, `timers`, `service`, `tasks`, `clock`, `identity`.
+//! `control`, `backlog`, `drain`, `timers`, `service`, `tasks`, `clock`, `meter`, `identity`.
 //!
 //! Neighbours: `cluster` starts it in a process that a master marked, `server` in any; `ring`, `http`, `ipc` and
 //! `handler` are what it is made of. It imports nothing of `master`.
@@ -13,6 +13,7 @@ mod drain;
 mod event_loop;
 mod identity;
 mod listeners;
+mod meter;
 mod queue;
 mod service;
 mod tasks;
@@ -39,6 +40,7 @@ use crate::http::chain;
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, Received};
 use crate::ring::{Ring, kernel_release};
+use crate::stats::Area;
 use crate::sys::{process, signal};
 use crate::{config, log};
 use control::Control;
@@ -55,6 +57,7 @@ use std::sync::Arc;
 /// What keeps it from serving; the master was told.
 pub(crate) fn run<H: IntoHandler>(
     channel: OwnedFd,
+    stats: Option<OwnedFd>,
     master: Master,
     own_settings: impl FnOnce() -> Result<WorkerSettings>,
     make: impl FnOnce(Worker) -> H,
@@ -76,13 +79,15 @@ pub(crate) fn run<H: IntoHandler>(
             (Start { id: 0, slot: 0, core: None, listeners: Vec::new(), settings }, Vec::new())
         }
     };
-    serve(channel, master, ring, start, heard, make)
+    let area = area(stats)?;
+    serve(channel, master, ring, area, start, heard, make)
 }
 
 fn serve<H: IntoHandler>(
     mut channel: Channel,
     master: Master,
     mut ring: Ring,
+    area: Area,
     start: Start,
     heard: Vec<Received>,
     make: impl FnOnce(Worker) -> H,
@@ -111,7 +116,7 @@ fn serve<H: IntoHandler>(
     };
     let mailbox = Mailbox::open().map_err(|e| Error::io("make an eventfd", e))?;
     service::install_hook();
-    let worker = Worker::new(start.id, start.slot, start.core, files, Arc::clone(&mailbox));
+    let worker = Worker::new(start.id, start.slot, start.core, files, Arc::clone(&mailbox), area.clone());
     let backlog = worker.backlog();
     // a log line and an event are one line each
     let one_line = |text: String| text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
@@ -129,7 +134,7 @@ fn serve<H: IntoHandler>(
         service::abort_on_panic();
     }
     let control = Control::new(channel, wake, master, start.settings.kill_timeout, heard, backlog);
-    EventLoop::new(ring, control, mailbox, start.settings, slots, handler).run()
+    EventLoop::new(ring, control, mailbox, start.settings, slots, area, handler).run()
 }
 
 /// Runs a worker's loop on this thread, for a program that has no master, until `stop` has been rung and the loop has
@@ -151,7 +156,14 @@ pub(crate) fn run_alone<H: Handler>(
     let _around = Around::remember();
     let mailbox = Mailbox::open().map_err(|e| Error::io("make an eventfd", e))?;
     let control = Control::alone(listeners, stop);
-    EventLoop::new(ring, control, mailbox, settings, slots, handler).run().map(|_| ())
+    EventLoop::new(ring, control, mailbox, settings, slots, area(None)?, handler).run().map(|_| ())
+}
+
+/// The memory that this worker's numbers go to: what its master reads, or its own where nobody does.
+fn area(inherited: Option<OwnedFd>) -> Result<Area> {
+    let attached = inherited.map(|memory| Area::attach(&memory));
+    let area = attached.unwrap_or_else(|| Area::create().map(|(area, _)| area));
+    area.map_err(|e| Error::io("map the memory of the statistics", e))
 }
 
 /// Beyond the limit of connections, one waits in the accept of each listener.

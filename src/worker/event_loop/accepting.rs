@@ -8,7 +8,10 @@ impl<H: Handler> EventLoop<H> {
     pub(super) fn accepted(&mut self, listener: u32, result: std::result::Result<Option<SocketAddr>, Errno>) {
         let slot = self.listeners.accepted(listener, &result);
         match result {
-            Ok(peer) => self.adopt(slot, peer, Vec::new()),
+            Ok(peer) => {
+                self.meter.counters.accepted += 1;
+                self.adopt(slot, peer, Vec::new())
+            }
             Err(_) => self.connections.unreserve(slot),
         }
         self.arm_accepts();
@@ -33,6 +36,7 @@ impl<H: Handler> EventLoop<H> {
                 break;
             }
             let Some((socket, peer)) = self.listeners.accept_now() else { break };
+            self.meter.counters.accepted += 1;
             self.adopt_socket(socket, peer, Vec::new());
         }
         self.arm_accepts();

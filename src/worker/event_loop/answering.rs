@@ -29,9 +29,12 @@ impl<H: Handler> EventLoop<H> {
     /// After a panic the master is asked for a replacement, unless `--on-panic` has it otherwise.
     #[inline]
     pub(super) fn mourn(&mut self) {
-        if std::mem::take(&mut self.panicked) && self.settings.on_panic == OnPanic::Suicide {
-            self.exit_code = 1;
-            self.control.suicide();
+        if std::mem::take(&mut self.panicked) {
+            self.meter.counters.panics += 1;
+            if self.settings.on_panic == OnPanic::Suicide {
+                self.exit_code = 1;
+                self.control.suicide();
+            }
         }
     }
 
@@ -208,7 +211,7 @@ impl<H: Handler> EventLoop<H> {
                 owed: &mut owed,
                 panicked: &mut self.panicked,
             },
-            &conditions(&self.clock, &self.drain, &self.settings, connection.peer),
+            &conditions(&self.clock, &self.meter, &self.drain, &self.settings, connection.peer),
             self.ring.outbox.buffer(),
         );
         self.progressed(slot, start, progress, owed);
@@ -324,7 +327,7 @@ impl<H: Handler> EventLoop<H> {
             return;
         }
         let start = self.ring.outbox.reopen(connection.span);
-        let on = conditions(&self.clock, &self.drain, &self.settings, connection.peer);
+        let on = conditions(&self.clock, &self.meter, &self.drain, &self.settings, connection.peer);
         let progress = connection.exchange.complete(response, &on, self.ring.outbox.buffer());
         self.progressed(token.slot, start, progress, None);
     }

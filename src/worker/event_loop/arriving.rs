@@ -116,7 +116,8 @@ impl<H: Handler> EventLoop<H> {
                 connection.peer_ended = true;
                 self.peer_ended(token.slot);
             }
-            Received::PoolEmpty | Received::Cancelled => {}
+            Received::PoolEmpty => self.meter.counters.buffers_exhausted += 1,
+            Received::Cancelled => {}
             Received::Failed(errno) => {
                 tracing::trace!(%errno, "connection broke");
                 self.broken(token.slot);
@@ -139,6 +140,7 @@ impl<H: Handler> EventLoop<H> {
 
     #[inline]
     pub(super) fn data(&mut self, slot: u32, lease: Lease) {
+        self.meter.counters.bytes_in += u64::from(lease.octets());
         let connection = self.connections.at(slot);
         match connection.state {
             State::Reading | State::Handling if connection.takes_input() => {
@@ -152,7 +154,7 @@ impl<H: Handler> EventLoop<H> {
                         owed: &mut owed,
                         panicked: &mut self.panicked,
                     },
-                    &conditions(&self.clock, &self.drain, &self.settings, connection.peer),
+                    &conditions(&self.clock, &self.meter, &self.drain, &self.settings, connection.peer),
                     self.ring.outbox.buffer(),
                 );
                 self.ring.buffers.give_back(lease);
@@ -160,7 +162,7 @@ impl<H: Handler> EventLoop<H> {
             }
             State::Reading if !connection.releasing => {
                 // behind an answer to which nothing can be appended in this turn
-                connection.exchange.keep(self.ring.buffers.bytes(&lease));
+                connection.exchange.keep(self.ring.buffers.bytes(&lease), self.clock.nanos());
                 self.ring.buffers.give_back(lease);
                 self.flush_then(slot, Next::Resume);
             }
@@ -172,7 +174,7 @@ impl<H: Handler> EventLoop<H> {
                     // its last request was not its last word: closing on more of it would reset the answer away
                     *linger = true;
                 }
-                connection.exchange.keep(self.ring.buffers.bytes(&lease));
+                connection.exchange.keep(self.ring.buffers.bytes(&lease), self.clock.nanos());
                 self.ring.buffers.give_back(lease);
                 self.pause_receive(slot);
             }
@@ -217,7 +219,10 @@ impl<H: Handler> EventLoop<H> {
         match connection.state {
             State::Leaving(_) => connection.state = State::Leaving(Leave::Close),
             State::Closing | State::Free => {}
-            _ => self.release(slot, Leave::Close),
+            _ => {
+                self.meter.counters.broken += 1;
+                self.release(slot, Leave::Close)
+            }
         }
     }
 }

@@ -159,7 +159,10 @@ impl<H: Handler> EventLoop<H> {
     pub(super) fn empty_queue(&mut self, number: usize) -> bool {
         while self.connections.has_room() {
             match self.listeners.accept_from(number) {
-                Ok((socket, peer)) => self.adopt_socket(socket, peer, Vec::new()),
+                Ok((socket, peer)) => {
+                    self.meter.counters.accepted += 1;
+                    self.adopt_socket(socket, peer, Vec::new())
+                }
                 Err(Errno::ECONNABORTED | Errno::EINTR) => {}
                 Err(errno) => return errno == Errno::EAGAIN,
             }
@@ -172,7 +175,9 @@ impl<H: Handler> EventLoop<H> {
         let Some(drain) = &mut self.drain else { return };
         if drain.takes_half_close(now) {
             for slot in self.connections.slots_in(|state| state == State::Reading) {
-                if self.connections.at(slot).is_idle() {
+                let connection = self.connections.at(slot);
+                if connection.is_idle() {
+                    self.meter.counters.forced_closes += u64::from(connection.exchange.unread() > 0);
                     self.linger(slot);
                 }
             }
@@ -180,8 +185,10 @@ impl<H: Handler> EventLoop<H> {
         if self.drain.as_mut().is_some_and(|drain| drain.takes_close(now)) {
             for slot in self.connections.slots_in(|state| matches!(state, State::Lingering | State::Reading))
             {
+                let connection = self.connections.at(slot);
+                self.meter.counters.forced_closes += u64::from(connection.exchange.is_amid_content());
                 // answered in this very turn: that leaves first
-                match self.connections.at(slot).span.is_empty() {
+                match connection.span.is_empty() {
                     true => self.release(slot, Leave::Close),
                     false => self.flush_then(slot, Next::Close { linger: false }),
                 }
@@ -195,10 +202,12 @@ impl<H: Handler> EventLoop<H> {
     }
 
     /// It has taken too long, and there is nobody who would kill this worker: what is in flight is cut with the ring.
-    pub(super) fn is_cut(&self) -> bool {
+    pub(super) fn is_cut(&mut self) -> bool {
         let cut = self.drain.as_ref().is_some_and(|drain| drain.is_time_to_cut(self.clock.now()));
         if cut {
             let connections = self.connections.live();
+            self.meter.counters.forced_closes += u64::from(connections);
+            self.meter.end(self.clock.read());
             tracing::warn!(connections, "the time to drain is over: what is still in flight is cut");
         }
         cut

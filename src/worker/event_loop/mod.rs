@@ -17,6 +17,7 @@ use super::connections::{Connection, Connections, Leave, Next, State};
 use super::control::{Control, Order};
 use super::drain::Drain;
 use super::listeners::Listeners;
+use super::meter::Meter;
 use super::queue;
 use super::service::{self, Guarded, Outcome};
 use super::tasks::{self, TaskId, Tasks};
@@ -27,6 +28,7 @@ use crate::handler::{Claim, Handler, Local, Mail, Mailbox, Wish};
 use crate::http::{Conditions, Exchange, Flow, Part, Progress, Response, Rest, Status};
 use crate::ipc::message::Travelling;
 use crate::ring::{Completion, Lease, Message, Op, Received, Ring, Span, Token};
+use crate::stats::{Area, Tally};
 use crate::sys::file::MappedPiece;
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -70,6 +72,7 @@ pub struct EventLoop<H> {
     listeners: Listeners,
     control: Control,
     clock: Clock,
+    meter: Meter,
     settings: WorkerSettings,
     handler: H,
     /// The handler's futures.
@@ -119,6 +122,7 @@ impl<H: Handler> EventLoop<H> {
         mailbox: Arc<Mailbox>,
         settings: WorkerSettings,
         slots: u32,
+        area: Area,
         handler: H,
     ) -> EventLoop<H> {
         let limits = [
@@ -135,6 +139,7 @@ impl<H: Handler> EventLoop<H> {
             listeners: Listeners::default(),
             control,
             clock: Clock::new(settings.server_header),
+            meter: Meter::new(area),
             settings,
             handler,
             tasks: Tasks::new(Arc::clone(&mailbox)),
@@ -181,6 +186,7 @@ impl<H: Handler> EventLoop<H> {
         let timeout = self.timeout();
         self.ring.turn(&mut self.sends, timeout).map_err(|e| Error::io("wait on the ring", e))?;
         self.clock.advance();
+        self.meter.begin(self.clock.nanos());
         let mut following = std::mem::take(&mut self.following);
         while let Some(completion) = self.ring.next() {
             self.complete(completion);
@@ -199,8 +205,10 @@ impl<H: Handler> EventLoop<H> {
         self.drain_on();
         self.begin_queues();
         self.control.flush();
-        if let Some(took) = self.clock.end_turn() {
-            let ms = took.as_millis() as u64;
+        self.meter.set_aside(self.connections.live(), self.listeners.failures());
+        let took = self.meter.end(self.clock.read());
+        if self.clock.is_slow(took) {
+            let ms = took / 1_000_000;
             tracing::warn!(
                 ms,
                 "the handler kept the loop from this worker's other connections for that long"
@@ -234,9 +242,11 @@ impl<H: Handler> EventLoop<H> {
                     self.request_timed_out(slot)
                 }
                 Class::Content => self.judge_content(slot),
-                Class::Header | Class::KeepAlive | Class::Send | Class::Linger => {
+                Class::Header | Class::Send => {
+                    self.meter.counters.timed_out += 1;
                     self.release(slot, Leave::Close)
                 }
+                Class::KeepAlive | Class::Linger => self.release(slot, Leave::Close),
             }
         }
     }
@@ -256,9 +266,10 @@ impl<H: Handler> EventLoop<H> {
     }
 
     fn request_timed_out(&mut self, slot: u32) {
+        self.meter.counters.timed_out += 1;
         let connection = self.connections.at(slot);
         let start = self.ring.outbox.reopen(connection.span);
-        let on = conditions(&self.clock, &self.drain, &self.settings, connection.peer);
+        let on = conditions(&self.clock, &self.meter, &self.drain, &self.settings, connection.peer);
         let progress = connection.exchange.time_out(&on, self.ring.outbox.buffer());
         self.progressed(slot, start, progress, None);
     }
@@ -285,9 +296,11 @@ impl<H: Handler> EventLoop<H> {
 /// What answers depend on now.
 fn conditions<'a>(
     clock: &'a Clock,
+    meter: &'a Meter,
     drain: &Option<Drain>,
     settings: &WorkerSettings,
     peer: Option<SocketAddr>,
 ) -> Conditions<'a> {
-    Conditions { date: clock.date(), draining: drain.is_some(), peer, max_body: settings.max_body }
+    let tally: &Tally = &meter.tally;
+    Conditions { date: clock.date(), draining: drain.is_some(), peer, max_body: settings.max_body, tally }
 }

@@ -10,6 +10,7 @@ impl<H: Handler> EventLoop<H> {
             let token = self.connections.token(slot);
             let connection = self.connections.at(slot);
             if !connection.span.is_empty() {
+                self.meter.counters.bytes_out += self.ring.outbox.octets(connection.span);
                 self.sends.push((token, connection.span));
                 connection.sent = std::mem::take(&mut connection.span);
             }
@@ -20,6 +21,9 @@ impl<H: Handler> EventLoop<H> {
     /// ordinary sends, and nothing else is sent or received meanwhile.
     pub(super) fn cut_short(&mut self, token: Token, sent: std::result::Result<usize, Errno>) {
         let Some(connection) = self.connections.get(token) else { return };
+        // all of it was counted when it was handed over, in this turn
+        let octets = self.ring.outbox.previous_octets(connection.sent);
+        self.meter.counters.bytes_out -= octets - sent.unwrap_or(0) as u64;
         let sent = match sent {
             Ok(octets) => octets,
             Err(Errno::EAGAIN) => 0,
@@ -77,7 +81,8 @@ impl<H: Handler> EventLoop<H> {
             queue::Next::Break(why) => {
                 tracing::warn!(why, "an answer is cut off, and its connection closed");
                 self.mourn();
-                self.broken(slot);
+                self.meter.counters.cut += 1;
+                self.release(slot, Leave::Close);
             }
             queue::Next::Done => {
                 let ended_early = queue.has_ended_early();
@@ -106,6 +111,7 @@ impl<H: Handler> EventLoop<H> {
     pub(super) fn sent(&mut self, token: Token, message: Message, sent: std::result::Result<usize, Errno>) {
         let connection = self.connections.at(token.slot);
         connection.sending = false;
+        self.meter.counters.bytes_out += sent.unwrap_or(0) as u64;
         if connection.state != State::Sending {
             return self.join(token);
         }
@@ -113,11 +119,13 @@ impl<H: Handler> EventLoop<H> {
         let intact = match sent {
             Ok(octets) => queue.sent(message, octets),
             Err(Errno::EINTR | Errno::EAGAIN) => queue.sent(message, 0),
-            // EFAULT: a file is shorter than its mapping
-            Err(_) => false,
+            // a file is shorter than its mapping
+            Err(Errno::EFAULT) => false,
+            Err(_) => return self.broken(token.slot),
         };
         if !intact {
-            return self.broken(token.slot);
+            self.meter.counters.cut += 1;
+            return self.release(token.slot, Leave::Close);
         }
         self.timers.start(token.slot, Class::Send, self.clock.now());
         self.send_next(token.slot);

@@ -1,0 +1,268 @@
+//! What is counted is what happened: every counter against a client that knows, and totals that never go backwards however
+//! often workers are killed. `examples/faulty.rs` writes down what `Pool::stats` says.
+
+mod common;
+
+use common::*;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A server whose statistics are written down.
+struct Counted {
+    server: Server,
+    file: PathBuf,
+    _directory: TempDir,
+}
+
+type Stats = BTreeMap<String, u64>;
+
+impl Counted {
+    fn start(arguments: &[&str]) -> Counted {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("stats");
+        let mut all = vec!["--listen", "127.0.0.1:0"];
+        all.extend(arguments);
+        let server = Server::spawn(Program::Faulty.command(&all).env("FAULTY_STATS", &file));
+        server.wait_until_whole();
+        Counted { server, file, _directory: directory }
+    }
+
+    /// All that was written so far.
+    fn history(&self) -> Vec<Stats> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).expect("a line of numbers")).collect()
+    }
+
+    fn now(&self) -> Stats {
+        self.history().pop().unwrap_or_default()
+    }
+
+    /// Waits until these are the numbers; those that are not named are not looked at.
+    fn expect(&self, expected: &[(&str, u64)]) {
+        self.expect_that(&format!("{expected:?}"), |stats| {
+            expected.iter().all(|(name, number)| stats.get(*name) == Some(number))
+        });
+    }
+
+    fn expect_that(&self, what: &str, so: impl Fn(&Stats) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stats = self.now();
+            if so(&stats) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not in time: {what}; there is {stats:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Sends this, ends, and reads to the end: how many octets came.
+fn exchange(server: &Server, octets: &[u8]) -> u64 {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(octets).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer.len() as u64
+}
+
+#[test]
+fn the_counts_are_those_of_a_client_that_knows() {
+    let counted = Counted::start(&["--workers", "2"]);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes();
+    let talks: [Vec<u8>; 6] = [
+        get("/pid").repeat(3),
+        get("/nowhere"),
+        b"POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello".to_vec(),
+        [get("/pid"), b"this is no request\r\n\r\n".to_vec()].concat(),
+        // more than a turn's output, and in pieces
+        get("/bytes?n=3000000"),
+        get("/bytes?n=100000").repeat(4),
+    ];
+    let mut received = 0;
+    let sent: usize = talks.iter().map(Vec::len).sum();
+    for talk in &talks {
+        received += exchange(&counted.server, talk);
+    }
+    counted.expect(&[
+        ("accepted", 6),
+        ("active", 0),
+        ("requests", 11),
+        ("responses_2xx", 10),
+        ("responses_3xx", 0),
+        ("responses_4xx", 2),
+        ("responses_5xx", 0),
+        ("refused", 1),
+        ("latencies", 11),
+        ("bytes_in", sent as u64),
+        ("bytes_out", received),
+    ]);
+    let idle: Vec<Client> = (0..5).map(|_| counted.server.connect()).collect();
+    counted.expect(&[("accepted", 11), ("active", 5)]);
+    drop(idle);
+    counted.expect(&[("active", 0), ("broken", 0), ("cut", 0), ("timed_out", 0), ("panics", 0)]);
+}
+
+#[test]
+fn what_goes_wrong_is_counted_by_its_kind() {
+    let counted = Counted::start(&["--workers", "1", "--header-timeout", "300ms", "--on-panic", "continue"]);
+    assert_eq!(counted.server.get("/panic").status, 500);
+    counted.expect(&[("panics", 1), ("responses_5xx", 1)]);
+    // too slow with its head
+    let mut slow = counted.server.connect();
+    slow.send("GET / HT");
+    assert_eq!(slow.read_answer().unwrap().status, 408);
+    counted.expect(&[("timed_out", 1), ("refused", 1), ("requests", 1)]);
+    // never said anything
+    let mut mute = counted.server.connect();
+    assert_eq!(mute.read_to_end().unwrap(), b"");
+    counted.expect(&[("timed_out", 2), ("refused", 1)]);
+    // resets
+    let mut broken = counted.server.connect();
+    broken.get("/pid");
+    broken.reset();
+    counted.expect(&[("broken", 1), ("cut", 0)]);
+    // a stream that fails
+    let mut cut = counted.server.connect();
+    cut.send("GET /stream-panic?ms=1 HTTP/1.1\r\nHost: test\r\n\r\n");
+    let _ = cut.read_to_end();
+    counted.expect(&[("cut", 1), ("panics", 2), ("broken", 1)]);
+}
+
+#[test]
+fn a_pool_of_buffers_that_ran_empty_is_counted_and_costs_nobody_an_answer() {
+    let counted = Counted::start(&["--workers", "1"]);
+    let mut clients: Vec<Client> = (0..40).map(|_| counted.server.connect()).collect();
+    counted.expect(&[("active", 40)]);
+    let (mut blocker, _) = counted.server.block(500);
+    // 4 MB that wait for the loop, which has buffers for 512 KiB
+    let post =
+        format!("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+    clients.iter_mut().for_each(|client| client.send(&post));
+    assert!(clients.iter_mut().all(|client| client.read_answer().unwrap().status == 200));
+    blocker.read_answer().unwrap();
+    counted.expect_that("buffers ran out", |stats| stats["buffers_exhausted"] > 0);
+}
+
+#[test]
+fn a_drain_that_ends_in_the_middle_of_a_request_is_a_forced_close() {
+    let counted = Counted::start(&["--workers", "1", "--kill-timeout", "2s"]);
+    let mut half = counted.server.connect();
+    half.send("GET /pid HTTP/1.1\r\n");
+    let _idle = counted.server.connect();
+    counted.expect(&[("active", 2), ("bytes_in", 19)]);
+    counted.server.signal("TERM");
+    let _ = half.read_to_end();
+    counted.server.wait_gone();
+    counted.expect(&[("forced_closes", 1), ("active", 0)]);
+}
+
+#[test]
+fn a_latency_is_the_time_from_the_last_byte_to_the_answer() {
+    let counted = Counted::start(&["--workers", "1"]);
+    let mut client = counted.server.connect();
+    client.get("/hang?ms=300");
+    counted.expect_that("300 ms by a timer", |stats| {
+        stats["latencies"] == 1 && (300_000..2_000_000).contains(&stats["p50_us"])
+    });
+    assert!(counted.now()["longest_turn_ns"] < 300_000_000, "the loop went on: {:?}", counted.now());
+    // its head has been here for a while when its last byte comes
+    client.send("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n1");
+    counted.expect(&[("requests", 2), ("latencies", 1)]);
+    let before = Instant::now();
+    while before.elapsed() < Duration::from_millis(400) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    client.send("2");
+    client.read_answer().unwrap();
+    counted.expect_that("a short one", |stats| stats["latencies"] == 2 && stats["p50_us"] < 300_000);
+    // what blocks the loop is the request's own time, and the turn's
+    client.get("/block?ms=350");
+    counted.expect_that("a turn of 350 ms", |stats| stats["longest_turn_ns"] >= 350_000_000);
+    // answered in order: the second one came with the first, and has waited for it
+    let counted = Counted::start(&["--workers", "1"]);
+    let mut client = counted.server.connect();
+    client.send("GET /hang?ms=250 HTTP/1.1\r\nHost: test\r\n\r\nGET /pid HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.read_answer().unwrap();
+    client.read_answer().unwrap();
+    counted.expect_that("both", |stats| stats["latencies"] == 2 && stats["p50_us"] >= 250_000);
+}
+
+// ---- whatever dies ----
+
+const KILLS: usize = 100;
+const CLIENTS: usize = 8;
+
+#[derive(Default)]
+struct Served {
+    answered: AtomicU64,
+    /// Requests that were on their way when their connection broke.
+    in_flight: AtomicU64,
+    over: AtomicBool,
+}
+
+#[test]
+fn a_hundred_killed_workers_take_no_count_with_them() {
+    let counted = Counted::start(&["--workers", "2", "--restart-limit", "1000000"]);
+    let served = Served::default();
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| work(&counted.server, &served));
+        }
+        for nth in 0..KILLS {
+            counted.server.wait_until_whole();
+            let answered = served.answered.load(Relaxed);
+            counted.server.wait("clients are served", || served.answered.load(Relaxed) > answered + 20);
+            let workers = counted.server.listening();
+            let (_, victim) = workers[nth % workers.len()];
+            kill(victim, "KILL");
+            counted.server.wait_for("exit", |line| line["event"] == "exit" && line["pid"] == victim);
+        }
+        served.over.store(true, Relaxed);
+    });
+    let (answered, in_flight) = (served.answered.into_inner(), served.in_flight.into_inner());
+    counted.expect(&[("active", 0)]);
+    let end = counted.now();
+    println!("{KILLS} kills: {answered} answered, {in_flight} in flight, the server says {end:?}");
+    assert!(counted.server.events("exit").len() >= KILLS);
+    for count in ["requests", "responses_2xx", "latencies"] {
+        assert!((answered..=answered + in_flight).contains(&end[count]), "{count}: {end:?}");
+    }
+    assert!(in_flight <= (KILLS * CLIENTS) as u64);
+
+    let history = counted.history();
+    assert!(history.len() > KILLS, "{} looks", history.len());
+    for (before, after) in history.iter().zip(&history[1..]) {
+        let fell = before
+            .iter()
+            .find(|(name, number)| !["active", "p50_us"].contains(&name.as_str()) && after[*name] < **number);
+        assert_eq!(fell, None, "{before:?} and then {after:?}");
+    }
+    counted.server.signal("TERM");
+    counted.server.wait_gone();
+}
+
+/// One request after the other; a connection that breaks is made anew.
+fn work(server: &Server, served: &Served) {
+    while !served.over.load(Relaxed) {
+        let Ok(mut client) = Client::try_connect(server.address) else { continue };
+        while !served.over.load(Relaxed) {
+            match client.try_get("/pid") {
+                Ok(_) => served.answered.fetch_add(1, Relaxed),
+                Err(_) => {
+                    served.in_flight.fetch_add(1, Relaxed);
+                    break;
+                }
+            };
+        }
+    }
+}

@@ -1,12 +1,15 @@
 //! What is counted and timed: by one loop (`tally`), in the memory that its process shares (`area`), as numbers for people
-//! and programs (`counters`, `latency`), and the sum over a pool that never goes backwards (`book`).
+//! and programs (`counters`, `latency`), the sum over a pool that never goes backwards (`book`), and the forms in which distributions are told (`report`, `hlog`).
 //!
-//! Neighbours: `sys::shared` maps the memory; `http` and `worker` count, `master` keeps the book.
+//! Neighbours: `sys::shared` maps the memory; `http` and `worker` count, `master` keeps the book; `load` tells its own
+//! distributions in the same forms.
 
 mod area;
 mod book;
 mod counters;
+pub mod hlog;
 mod latency;
+pub mod report;
 mod tally;
 
 pub(crate) use area::Area;

@@ -4,6 +4,8 @@
 //! `record` is what the threads that load say and what the reports are made of. Neighbours: `ring` carries the bytes,
 //! `stats` writes percentile tables and interval logs; no part of the server knows this folder.
 
+pub mod collect;
+pub mod json;
 pub mod record;
 
 use std::process::ExitCode;

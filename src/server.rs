@@ -96,7 +96,8 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::bind`]; [`Error::Config`] for a value that cannot be used, and for what a part of a process cannot
-    /// do: [`Options::user`], [`Options::pid_file`], several [`Options::workers`], [`OnPanic::Abort`], and
+    /// do: [`Options::user`], [`Options::pid_file`], [`Options::latency_log`],
+    /// [`Options::latency_report`], several [`Options::workers`], [`OnPanic::Abort`], and
     /// [`Options::root`] (give `serve` a [`Files`](crate::Files) instead).
     pub fn with_options(options: &Options) -> Result<Server> {
         check_options(options)?;
@@ -179,6 +180,12 @@ fn check_options(options: &Options) -> Result<()> {
     }
     if let Some(file) = &options.pid_file {
         return Err(Error::config(format!("--pid-file {}", file.display()), ALONE));
+    }
+    let latencies = [("--latency-log", &options.latency_log), ("--latency-report", &options.latency_report)];
+    for (flag, file) in latencies {
+        if let Some(file) = file {
+            return Err(Error::config(format!("{flag} {}", file.display()), ALONE));
+        }
     }
     if options.on_panic == OnPanic::Abort {
         return Err(Error::config("--on-panic abort", ALONE));

@@ -450,6 +450,11 @@ fn options_that_concern_a_whole_process_are_refused_by_name() {
     let user = || "www-data".parse().ok();
     let table = [
         ("--user www-data", Options { user: user(), ..options(&[]) }),
+        ("--latency-log x.hlog", Options { latency_log: Some(PathBuf::from("x.hlog")), ..options(&[]) }),
+        (
+            "--latency-report x.hgrm",
+            Options { latency_report: Some(PathBuf::from("x.hgrm")), ..options(&[]) },
+        ),
         ("--pid-file /run/x", Options { pid_file: Some(PathBuf::from("/run/x")), ..options(&[]) }),
         ("--root site", Options { root: Some(PathBuf::from("site")), ..options(&[]) }),
         ("--on-panic abort", Options { on_panic: OnPanic::Abort, ..options(&[]) }),

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -195,6 +196,71 @@ fn a_latency_is_the_time_from_the_last_byte_to_the_answer() {
     client.read_answer().unwrap();
     client.read_answer().unwrap();
     counted.expect_that("both", |stats| stats["latencies"] == 2 && stats["p50_us"] >= 250_000);
+}
+
+#[test]
+fn the_latency_files_have_every_request_also_those_of_workers_that_were_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (log, report) = (path("latency.hlog"), path("latency.hgrm"));
+    let arguments = ["--workers", "2", "--latency-log", &log, "--latency-report", &report];
+    let server = Server::start(Program::Faulty, &arguments);
+    let first: Vec<i32> = server.listening().into_iter().map(|(_, pid)| pid).collect();
+    for victim in first {
+        for _ in 0..40 {
+            assert_eq!(server.get("/pid").status, 200);
+        }
+        kill(victim, "KILL");
+        server.wait_for("exit", |line| line["event"] == "exit" && line["pid"] == victim);
+        server.wait_until_whole();
+    }
+    // what is answered now is in a line that the log gets while the server runs
+    let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
+    let before = lines();
+    server.get("/hang?ms=50");
+    server.wait("the log grows", || lines() > before);
+    server.signal("TERM");
+    server.wait_gone();
+
+    let log = std::fs::read_to_string(log).unwrap();
+    let (mut merged, mut tags) =
+        (Histogram::<u64>::new_with_bounds(1, 3_600_000_000_000, 3).unwrap(), BTreeMap::new());
+    for line in log.lines().filter(|line| line.starts_with("Tag=")) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let interval = uringd::stats::hlog::decode(fields[4]).unwrap();
+        *tags.entry(fields[0].to_owned()).or_insert(0) += interval.len();
+        merged.add(&interval).unwrap();
+    }
+    assert_eq!(merged.len(), 81);
+    assert!(tags.keys().all(|tag| tag.starts_with("Tag=worker-")) && tags.len() >= 2, "{tags:?}");
+    assert!(merged.max() >= 50_000_000, "nanoseconds: {}", merged.max());
+    let mut expected = Vec::new();
+    uringd::stats::report::hgrm(&merged, 1000.0, &mut expected).unwrap();
+    assert_eq!(std::fs::read_to_string(report).unwrap(), String::from_utf8(expected).unwrap());
+
+    let stopped = server.wait_for("the last line", |line| line["message"] == "stopped");
+    assert_eq!((stopped["requests"].as_u64(), stopped["connections"].as_u64()), (Some(81), Some(81)));
+    assert!(stopped["max_us"].as_f64().unwrap() >= 50_000.0, "{stopped}");
+    let last: Vec<String> = server.log().iter().rev().take(5).map(ToString::to_string).collect();
+    assert!(last[0].contains("all") && last[0].contains("81"), "a table for people: {last:?}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing else is left");
+}
+
+#[test]
+fn latency_files_that_cannot_be_made_are_said_before_anything_is_served() {
+    for (flag, path, why) in [
+        ("--latency-log", "/nowhere/at/all.hlog", "No such file"),
+        ("--latency-report", "/nowhere/at/all.hgrm", "No such file"),
+        ("--latency-log", "/tmp", "directory"),
+        ("--latency-report", "/tmp", "directory"),
+    ] {
+        let mut command = Program::Uringd.command(&["--listen", "127.0.0.1:0", flag, path]);
+        let mut server = Server::launch(&mut command);
+        assert_eq!(server.wait_exit().code(), Some(1));
+        let line = server.wait_for("a line", |line| line.to_string().contains(flag)).to_string();
+        assert!(line.contains(path) && line.contains(why), "{line}");
+        assert_eq!(server.events("fork").len(), 0);
+    }
 }
 
 // ---- whatever dies ----

@@ -72,6 +72,10 @@ pub(crate) struct Config {
     pub log_level: LogLevel,
     /// Where the master writes its process ID.
     pub pid_file: Option<PathBuf>,
+    /// Where the master writes latencies every second.
+    pub latency_log: Option<PathBuf>,
+    /// Where it writes those of all requests at exit.
+    pub latency_report: Option<PathBuf>,
     /// What is allowed but worth a warning, one line each; logged at start.
     pub warnings: Vec<String>,
 }

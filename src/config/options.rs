@@ -31,6 +31,7 @@ const RESTARTS: &str = "Restarts";
 const CONNECTIONS: &str = "Connections";
 const REQUESTS: &str = "Requests";
 const FILES: &str = "Files";
+const LATENCY: &str = "Latency";
 const LOGGING: &str = "Logging";
 
 /// The units of a size, largest first. Those of 1000 are left out: `1MB` means a million to one and 2^20 to another.
@@ -109,6 +110,16 @@ pub struct Options {
     /// Where to write the process ID of the master; default: nowhere
     #[arg(long, env = "URINGD_PID_FILE", value_name = "FILE", help_heading = WORKERS)]
     pub pid_file: Option<PathBuf>,
+
+    /// Where to write the latencies of requests every second, one histogram a worker: an interval log of HdrHistogram's,
+    /// version 2, in nanoseconds, tagged `worker-ID`. Made anew at every start; default: nowhere
+    #[arg(long, env = "URINGD_LATENCY_LOG", value_name = "FILE", help_heading = LATENCY)]
+    pub latency_log: Option<PathBuf>,
+
+    /// Where to write the latencies of all requests at exit: a percentile table as HdrHistogram's plotters read it, in
+    /// microseconds; default: nowhere. With one of these two flags the master also prints a table at exit
+    #[arg(long, env = "URINGD_LATENCY_REPORT", value_name = "FILE", help_heading = LATENCY)]
+    pub latency_report: Option<PathBuf>,
 
     /// How many crashed workers are replaced within --restart-window; one more, and uringd gives up for a while
     #[arg(long, env = "URINGD_RESTART_LIMIT", value_name = "N", default_value = "10", value_parser = whole, help_heading = RESTARTS)]
@@ -447,6 +458,8 @@ mod tests {
             user: None,
             kill_timeout: secs(5),
             pid_file: None,
+            latency_log: None,
+            latency_report: None,
             restart_limit: 10,
             restart_window: secs(60),
             boot_timeout: secs(10),
@@ -510,6 +523,9 @@ mod tests {
                 (o.log_format, o.log_level) == (LogFormat::Json, LogLevel::Trace)
             }),
             ("--pid-file /run/x.pid", |o| o.pid_file == Some("/run/x.pid".into())),
+            ("--latency-log /tmp/x.hlog --latency-report x.hgrm", |o| {
+                (&o.latency_log, &o.latency_report) == (&Some("/tmp/x.hlog".into()), &Some("x.hgrm".into()))
+            }),
         ];
         for (words, check) in table {
             let options = typed(words).unwrap_or_else(|error| panic!("{words}: {error}"));

@@ -106,6 +106,8 @@ fn decide(
         log_format: options.log_format,
         log_level: options.log_level,
         pid_file: options.pid_file.clone(),
+        latency_log: options.latency_log.clone(),
+        latency_report: options.latency_report.clone(),
     })
 }
 

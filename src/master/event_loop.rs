@@ -148,7 +148,7 @@ impl EventLoop {
             match self.outcome.take() {
                 None => self.wait()?,
                 Some(Outcome::Stopped) => {
-                    tracing::info!(forced_kills = self.lifecycle.forced_kills, "stopped");
+                    report::stopped(&self.book.total(), self.lifecycle.forced_kills);
                     return Ok(());
                 }
                 Some(Outcome::GaveUp) => return Err(Error::GaveUp),

@@ -1,10 +1,12 @@
 //! The master: binds, starts workers, supervises them, and never serves a request. Reading order: `listeners` and
 //! `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
-//! performs), `pool` (what the program wants), `report` (what it says), `pid_file`.
+//! performs), `pool` (what the program wants), `report` (what it says), `latency` (what the
+//! workers measured, in files), `pid_file`.
 //!
 //! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
 
 mod event_loop;
+mod latency;
 pub mod lifecycle;
 pub(crate) mod listeners;
 mod pid_file;
@@ -21,6 +23,7 @@ use crate::event::Event;
 use crate::log;
 use crate::sys::process;
 use event_loop::EventLoop;
+use latency::LatencyFiles;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pid_file::PidFile;
 use spawn::Spawner;
@@ -46,7 +49,10 @@ pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>, pool: &Pool)
     let spawner = Spawner::new()?;
     let bound = listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
-    EventLoop::new(config, bound, spawner, signals, on_event, pool.open()?, pool.book()).run()
+    let latency_files = LatencyFiles::open(&config, pool.book())?;
+    let outcome = EventLoop::new(config, bound, spawner, signals, on_event, pool.open()?, pool.book()).run();
+    latency_files.finish();
+    outcome
 }
 
 /// Must be made before it is set: it is written over the arguments.

@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::event::{Cause, Event, Roll, WorkerRef};
 use crate::ipc::message::RingReport;
+use crate::stats::Stats;
 use std::any::Any;
 
 /// Logs an event.
@@ -69,6 +70,20 @@ pub fn panic(event: &Event, payload: &(dyn Any + Send)) {
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)");
     let named = serde_json::to_value(event).unwrap_or_default();
     tracing::error!(during = named["event"].as_str(), panic = text, "panic in on_event: the master goes on");
+}
+
+/// Says that the last worker is gone, and what all of them have done.
+pub fn stopped(Stats { counters, latency, .. }: &Stats, forced_kills: u64) {
+    let micros = |share| latency.quantile(share).as_nanos() as f64 / 1e3;
+    tracing::info!(
+        forced_kills,
+        connections = counters.accepted,
+        requests = counters.requests,
+        p50_us = micros(0.5),
+        p99_us = micros(0.99),
+        max_us = micros(1.0),
+        "stopped"
+    );
 }
 
 /// Says what the kernel offers; once.

@@ -1,0 +1,157 @@
+//! `--latency-log` and `--latency-report`: what the workers have measured, every second and at the end. Merging is exact,
+//! whatever died: a worker's numbers outlive it in its stats area, and the book remembers what the log does not have yet.
+//!
+//! Neighbours: `stats::book` has the numbers, `stats::{hlog, report}` the forms; `master::run` opens one of these before the
+//! first worker is started and finishes it when the last one is gone.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::stats::Book;
+use crate::stats::hlog::IntervalLog;
+use crate::stats::report::{self, Unit};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a line of the log is.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the report's numbers are divided by to be microseconds.
+const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
+
+/// See the module's comment.
+pub struct LatencyFiles {
+    book: Book,
+    log: Option<Log>,
+    report: Option<Report>,
+}
+
+/// A thread of its own writes it: a disk that makes writers wait does not keep the master from its workers.
+struct Log {
+    writer: JoinHandle<()>,
+    /// Dropped when the last worker is gone.
+    more: Sender<()>,
+}
+
+/// Written beside its place, and moved there once it is whole.
+struct Report {
+    path: PathBuf,
+    beside: PathBuf,
+    file: File,
+}
+
+impl LatencyFiles {
+    /// Makes the files that are asked for, so that it is heard of now if they cannot be made. The signals must be blocked
+    /// already: there is a second thread from here on.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn open(config: &Config, book: Book) -> Result<LatencyFiles> {
+        let log = config.latency_log.as_deref().map(|path| Log::open(path, &book)).transpose()?;
+        let report = config.latency_report.as_deref().map(Report::open).transpose()?;
+        Ok(LatencyFiles { book, log, report })
+    }
+
+    /// The last worker is gone: writes what is left and, where either file was asked for, the table that people read.
+    pub fn finish(self) {
+        if self.log.is_none() && self.report.is_none() {
+            return;
+        }
+        if let Some(Log { writer, more }) = self.log {
+            drop(more);
+            let _ = writer.join();
+        }
+        if let Some(report) = self.report {
+            let path = report.path.display().to_string();
+            if let Err(error) = report.write(&self.book) {
+                tracing::error!("cannot write --latency-report {path}: {error}");
+            }
+        }
+        let mut text = b"\nlatency from a request's last byte to its answer, by worker slot\n\n".to_vec();
+        if table(&self.book, &mut text).is_ok() {
+            // in one piece; a stderr that nobody reads any more ends nobody
+            let _ = io::stderr().write_all(&text);
+        }
+    }
+}
+
+impl Log {
+    fn open(path: &Path, book: &Book) -> Result<Log> {
+        let failed = |error| Error::io(format!("write --latency-log {}", path.display()), error);
+        let started = (Instant::now(), SystemTime::now());
+        let log = File::create(path)
+            .and_then(|file| IntervalLog::new(file, started.1, Unit::Nanoseconds))
+            .map_err(failed)?;
+        book.keep_log();
+        let (more, over) = mpsc::channel();
+        let (book, path) = (book.clone(), path.to_owned());
+        let write = move || {
+            let mut log = Lines { log, book, started: started.0, written: Duration::ZERO };
+            loop {
+                let over = over.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout);
+                if let Err(error) = log.write() {
+                    let path = path.display();
+                    return tracing::error!("--latency-log {path} ends here, it cannot be written: {error}");
+                }
+                if over {
+                    return;
+                }
+            }
+        };
+        let writer = thread::Builder::new().name("latency-log".into()).spawn(write).map_err(failed)?;
+        Ok(Log { writer, more })
+    }
+}
+
+/// The log, and how far it goes.
+struct Lines {
+    log: IntervalLog<File>,
+    book: Book,
+    started: Instant,
+    written: Duration,
+}
+
+impl Lines {
+    /// A line for each worker that has answered anything since the last time.
+    fn write(&mut self) -> io::Result<()> {
+        let (begin, now) = (self.written, self.started.elapsed());
+        self.written = now;
+        for (id, latency) in self.book.take_unlogged() {
+            self.log.write(&format!("worker-{id}"), begin, now - begin, latency.histogram())?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn open(path: &Path) -> Result<Report> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let file = match path.is_dir() {
+            true => Err(io::ErrorKind::IsADirectory.into()),
+            false => File::create(&beside),
+        };
+        let file =
+            file.map_err(|error| Error::io(format!("write --latency-report {}", path.display()), error))?;
+        Ok(Report { path: path.to_owned(), beside: beside.into(), file })
+    }
+
+    fn write(mut self, book: &Book) -> io::Result<()> {
+        let mut text = Vec::new();
+        report::hgrm(book.total().latency.histogram(), NANOSECONDS_PER_MICROSECOND, &mut text)?;
+        self.file.write_all(&text)?;
+        fs::rename(&self.beside, &self.path)
+    }
+}
+
+/// A line for each slot, and one for all.
+fn table(book: &Book, out: &mut dyn Write) -> io::Result<()> {
+    let (slots, total) = (book.by_slot(), book.total());
+    let names: Vec<String> = slots.keys().map(ToString::to_string).collect();
+    let rows = names.iter().zip(slots.values()).map(|(name, stats)| (&**name, stats.latency.histogram()));
+    let rows: Vec<_> = rows.chain([("all", total.latency.histogram())]).collect();
+    report::table(&rows, Unit::Nanoseconds, out)
+}

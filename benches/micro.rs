@@ -1,13 +1,19 @@
-//! What a request costs in user space, without a kernel: parse, call the handler, write the answer.
+//! What a request costs in user space, without a kernel: all of it (`exchange`, `handler`) and its parts (`parse`,
+//! `respond`, `path`, `record`), and what a message on the channel costs (`frame`).
 //!
 //! `cargo bench --bench micro`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hdrhistogram::Histogram;
 use std::hint::black_box;
 use std::time::SystemTime;
-use uringd::http::{Answer, Conditions, Date, Exchange, Service};
-use uringd::stats::Tally;
-use uringd::{Handler, Reply, Request, Response};
+use uringd::files::path;
+use uringd::http::parse::{self, FieldStorage, Parsed};
+use uringd::http::response::{ConnectionField, Framing};
+use uringd::http::{Answer, Conditions, Date, Exchange, Service, Version};
+use uringd::ipc::frame::{self, Frames};
+use uringd::stats::{Area, Tally};
+use uringd::{Counters, Handler, Reply, Request, Response};
 
 const YARDSTICK: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const BROWSER: &str = "GET /index.html?a=1&b=2 HTTP/1.1\r\nHost: www.example.org:1337\r\n\
@@ -76,5 +82,103 @@ fn measure(
     });
 }
 
-criterion_group!(benches, exchange, handler);
+/// Finding a request's head.
+fn parse(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parse");
+    group.throughput(Throughput::Elements(1));
+    for (name, request) in [("small", YARDSTICK), ("browser", BROWSER)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut storage = FieldStorage::default();
+                let parsed = parse::next(black_box(request.as_bytes()), &mut storage, None);
+                assert!(matches!(black_box(&parsed), Parsed::Head(_)));
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Writing an answer.
+fn respond(criterion: &mut Criterion) {
+    let (date, _) = Date::render(SystemTime::now(), true);
+    let mut group = criterion.benchmark_group("respond");
+    group.throughput(Throughput::Elements(1));
+    let mut out = Vec::with_capacity(1 << 16);
+    let mut measure = |name, make: fn() -> Response| {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                let (connection, version) = (ConnectionField::Silent, Version::Http11);
+                let framing = Framing { connection, version, head_only: false, date: &date };
+                black_box(black_box(make()).write(&mut out, framing))
+            });
+        });
+    };
+    measure("text", || Response::text("handled by child, pid is 24673\n"));
+    measure("text, two fields", || {
+        Response::text("hello").with_header("Cache-Control", "no-store").with_header("Vary", "Accept")
+    });
+    group.finish();
+}
+
+/// From a request's target to a path below the root.
+fn path(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("path");
+    group.throughput(Throughput::Elements(1));
+    let mut scratch = Vec::new();
+    for (name, target) in [("plain", "/assets/style.css"), ("escapes and dots", "/a%20b/./c/../style%2Ecss")]
+    {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| path::resolve(black_box(target), &mut scratch).map(|path| path.relative.len()));
+        });
+    }
+    group.finish();
+}
+
+/// Counting and timing.
+fn record(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("record");
+    group.throughput(Throughput::Elements(1));
+    let (area, _memory) = Area::create().expect("memory");
+    let (tally, counters) = (Tally::default(), Counters::default());
+    tally.begin(1);
+    group.bench_function("a request", |bencher| {
+        bencher.iter(|| {
+            tally.requested();
+            tally.answered(black_box(200), black_box(1));
+        });
+    });
+    let mut took = 0;
+    // all over the buckets that a server fills
+    let mut next = || {
+        took = (took * 5 + 1_237) % 1_000_000;
+        black_box(took)
+    };
+    group.bench_function("a turn's latency", |bencher| bencher.iter(|| area.record(next(), 7)));
+    group.bench_function("a turn's counters", |bencher| {
+        bencher.iter(|| area.publish(black_box(&counters), 1))
+    });
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, 3_600_000_000_000, 3).expect("bounds");
+    group.bench_function("a latency, by the library", |bencher| bencher.iter(|| histogram.record(next())));
+    group.finish();
+}
+
+/// A message on the channel between master and worker.
+fn frame(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("frame");
+    group.throughput(Throughput::Elements(1));
+    let message = serde_json::json!({"act": "count", "path": "/index.html", "total": 123_456});
+    let line = frame::encode(&message).expect("plain data");
+    group.bench_function("encode", |bencher| bencher.iter(|| frame::encode(black_box(&message))));
+    group.bench_function("decode", |bencher| {
+        let mut frames = Frames::default();
+        bencher.iter(|| {
+            frames.push(black_box(&line));
+            frames.next_frame()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, exchange, handler, parse, respond, path, record, frame);
 criterion_main!(benches);

@@ -415,7 +415,7 @@ impl Exchange {
         on: &Conditions<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
-        let mut storage = FieldStorage::new();
+        let mut storage = FieldStorage::default();
         match parse::next(input, &mut storage, on.peer) {
             Parsed::Head(head) => self.take_parsed(&head, input, input, service, on, out),
             Parsed::Incomplete => Step::Halt(0, Progress::Receive { part: Part::Head }),
@@ -458,7 +458,7 @@ impl Exchange {
     ) -> Step {
         let mut rewritten = parse::head_of(input).to_vec();
         rewritten[minor] = b'1';
-        let mut storage = FieldStorage::new();
+        let mut storage = FieldStorage::default();
         match parse::next(&rewritten, &mut storage, on.peer) {
             Parsed::Head(head) => self.take_parsed(&head, &rewritten, input, service, on, out),
             Parsed::Incomplete => Step::Halt(0, Progress::Receive { part: Part::Head }),
@@ -605,7 +605,7 @@ impl Exchange {
         }
         let passed_on = incoming.is_passed_on();
         let Incoming { head, content, disposition, .. } = *incoming;
-        let (body, mut storage) = (content.finish(), FieldStorage::new());
+        let (body, mut storage) = (content.finish(), FieldStorage::default());
         if passed_on {
             let arrived = self.arrival(octets, on);
             self.state = State::Waiting(Disposition { arrived, ..disposition });

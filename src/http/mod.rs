@@ -22,11 +22,11 @@ mod exchange;
 mod interop;
 #[cfg(feature = "json")]
 mod json;
-mod parse;
+pub mod parse;
 mod pipe;
 pub mod range;
 mod request;
-mod response;
+pub mod response;
 pub mod sse;
 
 pub(crate) use convert::{chain, failed};

@@ -16,10 +16,10 @@ pub const HEAD_OCTETS_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 128;
 
 /// Room for the fields of one head, on the caller's stack.
-pub(super) struct FieldStorage<'a>([MaybeUninit<httparse::Header<'a>>; FIELDS_MAX]);
+pub struct FieldStorage<'a>([MaybeUninit<httparse::Header<'a>>; FIELDS_MAX]);
 
 /// What the input starts with.
-pub(super) enum Parsed<'a> {
+pub enum Parsed<'a> {
     /// A whole head.
     Head(Head<'a>),
     /// Not a whole head yet.
@@ -31,7 +31,7 @@ pub(super) enum Parsed<'a> {
 }
 
 /// A head, and what it says of the message and the connection.
-pub(super) struct Head<'a> {
+pub struct Head<'a> {
     /// Without its content.
     pub request: Request<'a>,
     pub persistence: Persistence,
@@ -44,7 +44,7 @@ pub(super) struct Head<'a> {
 
 /// Where the content of a request ends (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// There is none.
     None,
     /// After so many octets.
@@ -64,7 +64,7 @@ pub struct Reject {
 
 /// What the client said about keeping the connection (RFC 9112 section 9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Persistence {
+pub enum Persistence {
     /// HTTP/1.1 without `close`.
     Persist,
     /// HTTP/1.0 with `keep-alive`, which the answer must confirm.
@@ -73,9 +73,9 @@ pub(super) enum Persistence {
     Close,
 }
 
-impl FieldStorage<'_> {
+impl Default for FieldStorage<'_> {
     #[inline]
-    pub(super) fn new() -> Self {
+    fn default() -> Self {
         FieldStorage([const { MaybeUninit::uninit() }; FIELDS_MAX])
     }
 }
@@ -83,11 +83,7 @@ impl FieldStorage<'_> {
 /// Looks at the start of `input`. Only whole lines are judged (but for the very first octet), and only as far as a
 /// head may reach, so the verdict does not depend on how the input was cut into pieces.
 #[inline]
-pub(super) fn next<'a>(
-    input: &'a [u8],
-    storage: &'a mut FieldStorage<'a>,
-    peer: Option<SocketAddr>,
-) -> Parsed<'a> {
+pub fn next<'a>(input: &'a [u8], storage: &'a mut FieldStorage<'a>, peer: Option<SocketAddr>) -> Parsed<'a> {
     match input {
         [octet, ..] if !may_begin(*octet) => return refuse(Status::BAD_REQUEST, false),
         [b'\r', octet, ..] if *octet != b'\n' => return refuse(Status::BAD_REQUEST, false),
@@ -427,7 +423,7 @@ mod tests {
     use super::*;
 
     fn outcome(input: &[u8]) -> String {
-        match next(input, &mut FieldStorage::new(), None) {
+        match next(input, &mut FieldStorage::default(), None) {
             Parsed::Head(Head { request, persistence, framing, octets, .. }) => {
                 let framing = match framing {
                     Framing::None => String::new(),

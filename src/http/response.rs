@@ -137,7 +137,7 @@ pub enum Rest {
 
 /// What the request and the connection's fate add to an answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Framing<'a> {
+pub struct Framing<'a> {
     pub connection: ConnectionField,
     pub version: Version,
     /// The request was a HEAD: GET's fields and no content (RFC 9110 section 9.3.2).
@@ -147,7 +147,7 @@ pub(super) struct Framing<'a> {
 
 /// What is said of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ConnectionField {
+pub enum ConnectionField {
     /// Nothing changes, nothing is said.
     Silent,
     /// `Connection: close`.
@@ -620,7 +620,8 @@ impl Response {
 
     /// Writes the head, and the content behind it unless that is to be sent from where it is.
     #[inline]
-    pub(super) fn write(self, out: &mut Vec<u8>, framing: Framing<'_>) -> Option<Rest> {
+    #[doc(hidden)]
+    pub fn write(self, out: &mut Vec<u8>, framing: Framing<'_>) -> Option<Rest> {
         if let Some(standing) = self.stands(&framing) {
             return Some(Rest::Bytes(standing.whole(framing.date)));
         }

@@ -34,11 +34,11 @@ const _: () = assert!(COUNTERS + Counters::NAMES.len() <= BUCKETS);
 
 /// See the module's comment. Clones show the same memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Area(Arc<SharedWords>);
+pub struct Area(Arc<SharedWords>);
 
 impl Area {
     /// New memory (270 KiB, of which the pages that are written to take room), and the descriptor that a worker inherits.
-    pub(crate) fn create() -> Result<(Area, OwnedFd), Errno> {
+    pub fn create() -> Result<(Area, OwnedFd), Errno> {
         let (memory, descriptor) = SharedWords::create(c"uringd-stats", WORDS)?;
         memory.words()[0].store(LAYOUT, Relaxed);
         Ok((Area(Arc::new(memory)), descriptor))
@@ -55,14 +55,14 @@ impl Area {
 
     /// So many requests took that long.
     #[inline]
-    pub(crate) fn record(&self, took: Nanos, count: u64) {
+    pub fn record(&self, took: Nanos, count: u64) {
         let word = &self.0.words()[BUCKETS + bucket(took.min(LONGEST_NS))];
         word.store(word.load(Relaxed).wrapping_add(count), Relaxed);
     }
 
     /// What the process has counted so far, and that its loop goes round.
     #[inline]
-    pub(crate) fn publish(&self, counters: &Counters, heartbeat: Nanos) {
+    pub fn publish(&self, counters: &Counters, heartbeat: Nanos) {
         let words = self.0.words();
         words[HEARTBEAT].store(heartbeat, Relaxed);
         let places = &words[COUNTERS..COUNTERS + Counters::NAMES.len()];
@@ -70,7 +70,7 @@ impl Area {
     }
 
     /// All of it, as it is now.
-    pub(crate) fn read(&self) -> Stats {
+    pub fn read(&self) -> Stats {
         let words = self.0.words();
         let mut values = [0; Counters::NAMES.len()];
         values.iter_mut().zip(&words[COUNTERS..]).for_each(|(value, word)| *value = word.load(Relaxed));

@@ -12,13 +12,13 @@ mod latency;
 pub mod report;
 mod tally;
 
-pub(crate) use area::Area;
+#[doc(hidden)]
+pub use area::Area;
 pub(crate) use book::Book;
 pub use counters::Counters;
 pub use latency::Latency;
-pub(crate) use tally::Nanos;
-pub use tally::Tally;
 pub(crate) use tally::Turn;
+pub use tally::{Nanos, Tally};
 
 /// What a worker, or a pool of them, has done so far.
 ///

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 /// Nanoseconds on the loop's clock.
-pub(crate) type Nanos = u64;
+pub type Nanos = u64;
 
 /// Later replies of one turn whose room stays allocated.
 const KEPT: usize = 1024;
@@ -40,7 +40,7 @@ pub(crate) struct Turn {
 impl Tally {
     /// A turn begins: what is received in it came now.
     #[inline]
-    pub(crate) fn begin(&self, now: Nanos) {
+    pub fn begin(&self, now: Nanos) {
         self.now.set(now);
     }
 
@@ -52,13 +52,13 @@ impl Tally {
 
     /// A head has come.
     #[inline]
-    pub(crate) fn requested(&self) {
+    pub fn requested(&self) {
         bump(&self.requests);
     }
 
     /// A request that came whole at that time is answered.
     #[inline]
-    pub(crate) fn answered(&self, status: u16, arrived: Nanos) {
+    pub fn answered(&self, status: u16, arrived: Nanos) {
         self.responded(status);
         if arrived == self.now.get() {
             bump(&self.prompt);

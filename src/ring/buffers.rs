@@ -13,12 +13,22 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// How many buffers the kernel may fill before it must wait for one to come back. A power of two.
-pub(super) const COUNT: u16 = 256;
-/// Octets in one buffer: any request that people send by hand or browser fits, most fit several times.
-pub(super) const SIZE: usize = 2048;
 const GROUP: u16 = 0;
 const PAGE: usize = 4096;
+
+/// How large a pool is.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSize {
+    /// How many buffers the kernel may fill before it must wait for one to come back. A power of two.
+    pub count: u16,
+    /// Octets in one buffer.
+    pub octets: usize,
+}
+
+impl PoolSize {
+    /// A worker's: any request that people send by hand or browser fits, most fit several times.
+    pub const REQUESTS: PoolSize = PoolSize { count: 256, octets: 2048 };
+}
 
 /// Received bytes on loan from the kernel. Give it back with [`Buffers::give_back`]; one that is lost shrinks the pool.
 #[derive(Debug)]
@@ -38,33 +48,36 @@ impl Lease {
 
 /// The pool, shared with the kernel.
 pub struct Buffers {
-    /// `COUNT` entries, page-aligned, read by the kernel; the tail counter overlays the first one.
+    size: PoolSize,
+    /// `count` entries, page-aligned, read by the kernel; the tail counter overlays the first one.
     entries: NonNull<BufRingEntry>,
-    /// `COUNT * SIZE` octets, written by the kernel.
+    /// `count * octets` octets, written by the kernel.
     memory: NonNull<u8>,
     tail: u16,
     published: u16,
 }
 
 impl Buffers {
-    pub(super) fn register(ring: &IoUring) -> io::Result<Buffers> {
+    pub(super) fn register(ring: &IoUring, size: PoolSize) -> io::Result<Buffers> {
+        assert!(size.count.is_power_of_two() && size.octets > 0, "a pool of {size:?}");
         let mut buffers = Buffers {
-            entries: allocate(entries_layout()).cast(),
-            memory: allocate(memory_layout()),
+            size,
+            entries: allocate(entries_layout(size)).cast(),
+            memory: allocate(memory_layout(size)),
             tail: 0,
             published: 0,
         };
-        // SAFETY: `entries` is page-aligned, zeroed, `COUNT` long and is neither moved nor freed while the ring
+        // SAFETY: `entries` is page-aligned, zeroed, `count` long and is neither moved nor freed while the ring
         // lives: `Ring` keeps `Buffers` beside it and drops it unregistered, or not at all (see there).
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 buffers.entries.as_ptr() as u64,
-                COUNT,
+                size.count,
                 GROUP,
                 0,
             )?;
         }
-        for id in 0..COUNT {
+        for id in 0..size.count {
             buffers.offer(id);
         }
         buffers.publish();
@@ -81,7 +94,8 @@ impl Buffers {
     }
 
     pub(super) fn lease(&self, id: u16, len: u32) -> Lease {
-        assert!(id < COUNT && len as usize <= SIZE, "the kernel named buffer {id} with {len} octets");
+        let PoolSize { count, octets } = self.size;
+        assert!(id < count && len as usize <= octets, "the kernel named buffer {id} with {len} octets");
         Lease { id, len }
     }
 
@@ -91,7 +105,8 @@ impl Buffers {
         // SAFETY: the kernel filled `len` octets of buffer `id` and does not touch it again until it is offered
         // anew, which takes the lease by value; bounds were checked when the lease was made.
         unsafe {
-            std::slice::from_raw_parts(self.memory.as_ptr().add(lease.id as usize * SIZE), lease.len as usize)
+            let start = self.memory.as_ptr().add(lease.id as usize * self.size.octets);
+            std::slice::from_raw_parts(start, lease.len as usize)
         }
     }
 
@@ -117,12 +132,13 @@ impl Buffers {
 
     #[inline]
     fn offer(&mut self, id: u16) {
+        let PoolSize { count, octets } = self.size;
         // SAFETY: the index is masked to the ring's length; the kernel does not read entries beyond the published
-        // tail, and at most COUNT buffers exist, so the entry written is not one it still has to read.
+        // tail, and at most `count` buffers exist, so the entry written is not one it still has to read.
         unsafe {
-            let entry = &mut *self.entries.as_ptr().add((self.tail & (COUNT - 1)) as usize);
-            entry.set_addr(self.memory.as_ptr().add(id as usize * SIZE) as u64);
-            entry.set_len(SIZE as u32);
+            let entry = &mut *self.entries.as_ptr().add((self.tail & (count - 1)) as usize);
+            entry.set_addr(self.memory.as_ptr().add(id as usize * octets) as u64);
+            entry.set_len(octets as u32);
             entry.set_bid(id);
         }
         self.tail = self.tail.wrapping_add(1);
@@ -134,18 +150,19 @@ impl Drop for Buffers {
     fn drop(&mut self) {
         // SAFETY: both were allocated with these layouts and the kernel does not know them.
         unsafe {
-            dealloc(self.entries.as_ptr().cast(), entries_layout());
-            dealloc(self.memory.as_ptr(), memory_layout());
+            dealloc(self.entries.as_ptr().cast(), entries_layout(self.size));
+            dealloc(self.memory.as_ptr(), memory_layout(self.size));
         }
     }
 }
 
-fn entries_layout() -> Layout {
-    Layout::from_size_align(COUNT as usize * size_of::<BufRingEntry>(), PAGE).expect("a constant layout")
+fn entries_layout(size: PoolSize) -> Layout {
+    Layout::from_size_align(usize::from(size.count) * size_of::<BufRingEntry>(), PAGE)
+        .expect("a small layout")
 }
 
-fn memory_layout() -> Layout {
-    Layout::from_size_align(COUNT as usize * SIZE, PAGE).expect("a constant layout")
+fn memory_layout(size: PoolSize) -> Layout {
+    Layout::from_size_align(usize::from(size.count) * size.octets, PAGE).expect("a small layout")
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {

@@ -1,9 +1,9 @@
 //! The ring: unsafe island 2, and the only folder that names io_uring. It owns every buffer that is in flight, so
-//! that its users can be safe code: receive buffers (`buffers`), answers (`outbox`), single sends and the addresses
-//! that accepts write.
+//! that its users can be safe code: receive buffers (`buffers`), answers (`outbox`), single sends, the addresses that
+//! accepts write and those that connects read.
 //!
-//! `setup` makes it, `op` is its vocabulary, `token` tells completions apart. Neighbour above: `worker`, which sees
-//! `Op` and `Completion` only; another driver could stand here.
+//! `setup` makes it, `op` is its vocabulary, `token` tells completions apart. Neighbours above: `worker` and `load`, which
+//! see `Op` and `Completion` only; another driver could stand here.
 
 mod buffers;
 mod op;
@@ -11,7 +11,7 @@ mod outbox;
 mod setup;
 mod token;
 
-pub use buffers::{Buffers, Lease};
+pub use buffers::{Buffers, Lease, PoolSize};
 pub use op::{Completion, FileDone, FileOp, FileOutcome, Message, Op, Payload, Received};
 pub use outbox::{Outbox, Span};
 pub use setup::{Features, kernel_release};
@@ -19,7 +19,7 @@ pub use token::Token;
 
 use crate::error::RingRefusal;
 use crate::sys::file::MappedPiece;
-use crate::sys::socket::internet_address;
+use crate::sys::socket::{Address, internet_address};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
@@ -28,6 +28,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use token::Kind;
 
@@ -66,6 +67,8 @@ pub struct Ring {
     /// Where accepts write the client's address, by listener: one in flight each.
     #[expect(clippy::vec_box, reason = "the kernel writes into them while the vector may grow")]
     addresses: ManuallyDrop<Vec<Box<AcceptAddress>>>,
+    /// Where `Op::Connect`s in flight go, by slot: one a connection.
+    connecting: ManuallyDrop<HashMap<u32, Arc<Address>>>,
     /// Copied out of the completion queue and not handed over yet.
     completed: VecDeque<cqueue::Entry>,
     /// Operations that were pushed and whose last completion has not been handed over. Cancels, and the sends of a turn,
@@ -99,8 +102,17 @@ impl Ring {
     /// # Errors
     /// The cause that the user can act on.
     pub fn new() -> Result<Ring, RingRefusal> {
+        Ring::with_pool(PoolSize::REQUESTS)
+    }
+
+    /// The same with another receive pool.
+    ///
+    /// # Errors
+    /// The cause that the user can act on.
+    pub fn with_pool(size: PoolSize) -> Result<Ring, RingRefusal> {
         let (ring, features) = setup::build()?;
-        let buffers = Buffers::register(&ring).map_err(|e| failed("registering receive buffers", &e))?;
+        let buffers =
+            Buffers::register(&ring, size).map_err(|e| failed("registering receive buffers", &e))?;
         Ok(Ring {
             buffers: ManuallyDrop::new(buffers),
             outbox: ManuallyDrop::default(),
@@ -109,6 +121,7 @@ impl Ring {
             files: ManuallyDrop::default(),
             gathered: ManuallyDrop::default(),
             addresses: ManuallyDrop::default(),
+            connecting: ManuallyDrop::default(),
             completed: VecDeque::with_capacity(BATCH),
             in_flight: 0,
             features,
@@ -204,8 +217,8 @@ impl Ring {
 
     fn push_entry(&mut self, entry: &squeue::Entry) {
         // SAFETY: everything an entry points to is owned by `self` (outbox and `gathered` until the swap that follows
-        // their submit, `sends`, `populating`, `files` and `addresses` until their completion) or is a descriptor that the caller keeps open until the
-        // submit (see `Op`).
+        // their submit, `sends`, `populating`, `files`, `addresses` and `connecting` until their completion) or is a
+        // descriptor that the caller keeps open until the submit (see `Op`).
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.ring
                 .submit()
@@ -241,6 +254,13 @@ impl Ring {
                     .accept(from.as_raw_fd(), listener as usize, into)
                     .user_data(accept_token.pack(Kind::Accept));
             }
+            Op::Connect(to) => {
+                let (start, octets) = to.parts();
+                // the slot's own reference keeps what `start` points to where it is
+                let before = self.connecting.insert(token.slot, to);
+                assert!(before.is_none(), "one connect in flight per connection");
+                (Kind::Connect, opcode::Connect::new(socket, start, octets).build())
+            }
             Op::Receive => (Kind::Receive, opcode::RecvMulti::new(socket, self.buffers.group()).build()),
             Op::Send(message) => {
                 let mut gathered = Box::new(Gathered { header: GatherHeader::new(message.parts()), message });
@@ -263,6 +283,7 @@ impl Ring {
             Op::Watch(source) => (Kind::Watch, poll(source, libc::POLLIN)),
             Op::WatchRoom(source) => (Kind::Watch, poll(source, libc::POLLOUT)),
             Op::CancelAccept => return cancel(token, Kind::Accept),
+            Op::CancelConnect => return cancel(token, Kind::Connect),
             Op::CancelReceive => return cancel(token, Kind::Receive),
             Op::CancelSend => return cancel(token, Kind::Send),
             Op::CancelFile => return cancel(token, Kind::File),
@@ -344,6 +365,10 @@ impl Ring {
                 let result = result.map(|_| self.addresses[listener as usize].get());
                 Completion::Accepted { listener, result }
             }
+            Kind::Connect => {
+                self.connecting.remove(&token.slot).expect("a connect completes once");
+                Completion::Connected { token, result: result.map(|_| ()) }
+            }
             Kind::Send => {
                 let gathered = self.sends.remove(&token.slot).expect("a send completes once");
                 Completion::Sent { token, message: gathered.message, sent: result }
@@ -423,6 +448,7 @@ impl Drop for Ring {
             ManuallyDrop::drop(&mut self.files);
             ManuallyDrop::drop(&mut self.gathered);
             ManuallyDrop::drop(&mut self.addresses);
+            ManuallyDrop::drop(&mut self.connecting);
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::buffers::Lease;
 use super::token::Token;
 use crate::sys::file::MappedPiece;
+use crate::sys::socket::Address;
 use bytes::{Buf, Bytes};
 use nix::errno::Errno;
 use std::ffi::CString;
@@ -25,6 +26,9 @@ pub enum Op<'a> {
         /// Where the connection goes.
         into: u32,
     },
+    /// Connects the socket in this slot.
+    #[cfg_attr(not(feature = "load"), expect(dead_code, reason = "only the load generator connects"))]
+    Connect(Arc<Address>),
     /// Receives until told otherwise, into buffers of the pool.
     Receive,
     /// Sends this (or the first part of it) and says how much went.
@@ -44,6 +48,9 @@ pub enum Op<'a> {
     WatchRoom(BorrowedFd<'a>),
     /// Ends the accept on this listener early.
     CancelAccept,
+    /// Ends the connecting early.
+    #[cfg_attr(not(feature = "load"), expect(dead_code, reason = "only the load generator connects"))]
+    CancelConnect,
     /// Ends the receive early.
     CancelReceive,
     /// Ends the send early.
@@ -141,6 +148,14 @@ pub enum Completion {
         /// The client's address; `None` inside for a Unix socket. ECANCELED after `CancelAccept`.
         result: Result<Option<SocketAddr>, Errno>,
     },
+    /// An `Op::Connect` is over.
+    Connected {
+        /// Whose.
+        token: Token,
+        /// ECANCELED after `CancelConnect`.
+        #[cfg_attr(not(feature = "load"), expect(dead_code, reason = "only the load generator connects"))]
+        result: Result<(), Errno>,
+    },
     /// A receive has something to say.
     Received {
         /// Whose.
@@ -222,7 +237,10 @@ pub enum Received {
 impl Op<'_> {
     /// It ends another one, whose completion is what counts.
     pub(super) fn is_cancel(&self) -> bool {
-        matches!(self, Op::CancelAccept | Op::CancelReceive | Op::CancelSend | Op::CancelFile)
+        matches!(
+            self,
+            Op::CancelAccept | Op::CancelConnect | Op::CancelReceive | Op::CancelSend | Op::CancelFile
+        )
     }
 }
 

@@ -29,11 +29,12 @@ pub(super) enum Kind {
     Install,
     Watch,
     File,
+    Connect,
     Cancel,
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Accept,
         Kind::Receive,
         Kind::SendBatch,
@@ -44,6 +45,7 @@ impl Kind {
         Kind::Install,
         Kind::Watch,
         Kind::File,
+        Kind::Connect,
         Kind::Cancel,
     ];
 }

@@ -1,10 +1,13 @@
-//! Sockets: accepting with the peer's address, and what nix says with raw descriptors.
+//! Sockets: accepting with the peer's address, what connects, and what nix says with raw descriptors.
 //!
-//! Neighbours: `worker::listeners` accepts with it, `worker::event_loop` asks for peers, `master::listeners` sets options,
+//! Neighbours: `worker::listeners` accepts with it, `load` makes its sockets here and `ring` connects them, `worker::event_loop` asks for peers, `master::listeners` sets options,
 //! `master::pool` asks what a socket is, `ring` reads the addresses its accepts wrote.
 
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, SockType, SockaddrLike, SockaddrStorage, getsockopt, setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, getsockopt,
+    setsockopt, sockopt,
+};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -72,6 +75,42 @@ fn set_tcp(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> Result<()
 pub(crate) fn is_connection(socket: BorrowedFd<'_>) -> bool {
     let is_stream = getsockopt(&socket, sockopt::SockType) == Ok(SockType::Stream);
     is_stream && getsockopt(&socket, sockopt::AcceptConn) == Ok(false)
+}
+
+/// Where a connection can go.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "load"), expect(dead_code, reason = "only the load generator connects"))]
+pub(crate) enum Address {
+    /// TCP.
+    Internet(SockaddrStorage),
+    /// A path.
+    Unix(UnixAddr),
+}
+
+impl Address {
+    /// As connect(2) wants it.
+    pub(crate) fn parts(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        match self {
+            Address::Internet(address) => (address.as_ptr(), address.len()),
+            Address::Unix(address) => (address.as_ptr().cast(), address.len()),
+        }
+    }
+
+    /// A socket that can be connected to it; what a TCP one is given leaves at once (TCP_NODELAY). It is a blocking one,
+    /// and whoever connects it must not wait for it: io_uring has the connect of a non-blocking Unix socket fail where
+    /// the server's backlog is full, instead of waiting for room as it does with TCP.
+    #[cfg_attr(not(feature = "load"), expect(dead_code, reason = "only the load generator connects"))]
+    pub(crate) fn socket(&self) -> Result<OwnedFd, Errno> {
+        let family = match self {
+            Address::Unix(_) => AddressFamily::Unix,
+            Address::Internet(address) => address.family().unwrap_or(AddressFamily::Inet),
+        };
+        let socket = nix::sys::socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        if matches!(self, Address::Internet(_)) {
+            setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
+        }
+        Ok(socket)
+    }
 }
 
 /// Stops a listening socket for every process that holds a copy: clients are refused from now on.

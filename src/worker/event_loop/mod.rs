@@ -225,6 +225,7 @@ impl<H: Handler> EventLoop<H> {
             Completion::Sent { token, message, sent } => self.sent(token, message, sent),
             Completion::Populated { token, piece } => self.populated(token, piece),
             Completion::Accepted { listener, result } => self.accepted(listener, result),
+            Completion::Connected { token, .. } => unreachable!("nobody connects from {token:?}"),
             Completion::Closed { token } => self.closed(token),
             Completion::ShutDown { token } => self.shut_down(token),
             Completion::Installed { token, result } => self.installed(token, result),

@@ -5,12 +5,25 @@
 //! `stats` writes percentile tables and interval logs; no part of the server knows this folder.
 
 pub mod collect;
+mod connection;
+mod engine;
 pub mod json;
+mod options;
+pub mod reader;
 pub mod record;
+mod recorder;
+mod run;
+mod schedule;
+mod target;
 
+use clap::Parser;
 use std::process::ExitCode;
 
 /// The program.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let options = options::Options::parse();
+    run::run(&options).unwrap_or_else(|problem| {
+        eprintln!("uringload: {problem}");
+        ExitCode::FAILURE
+    })
 }

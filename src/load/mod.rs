@@ -4,9 +4,14 @@
 //! `record` is what the threads that load say and what the reports are made of. Neighbours: `ring` carries the bytes,
 //! `stats` writes percentile tables and interval logs; no part of the server knows this folder.
 
+mod bars;
+mod chart;
 pub mod collect;
+pub mod compare;
 mod connection;
 mod engine;
+pub mod figures;
+pub mod html;
 pub mod json;
 mod options;
 pub mod reader;
@@ -14,6 +19,7 @@ pub mod record;
 mod recorder;
 mod run;
 mod schedule;
+pub mod summary;
 mod target;
 
 use clap::Parser;

@@ -1,5 +1,5 @@
 //! How to think about a program on uringd, a page each: [what runs where](processes), [blocking], [state],
-//! [later], [streaming], [messages], [restarts], [testing], [deployment].
+//! [later], [streaming], [messages], [restarts], [numbers], [testing], [deployment].
 //!
 //! Neighbours: none; there is nothing in here but pages.
 
@@ -11,6 +11,8 @@ pub mod deployment {}
 pub mod later {}
 #[doc = include_str!("guide/messages.md")]
 pub mod messages {}
+#[doc = include_str!("guide/numbers.md")]
+pub mod numbers {}
 #[doc = include_str!("guide/processes.md")]
 pub mod processes {}
 #[doc = include_str!("guide/restarts.md")]

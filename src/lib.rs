@@ -30,7 +30,8 @@
 //!   ([blocking](guide::blocking)).
 //!
 //! Tests need no pool: [`test::client`] answers a request without any socket, [`Server`] is one worker in the calling thread
-//! ([testing](guide::testing)). [Deployment](guide::deployment) has the rest.
+//! ([testing](guide::testing)). Every worker counts and times its requests
+//! ([numbers](guide::numbers)). [Deployment](guide::deployment) has the rest.
 //!
 //! # Features
 //!

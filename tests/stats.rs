@@ -114,6 +114,46 @@ fn the_counts_are_those_of_a_client_that_knows() {
 }
 
 #[test]
+#[cfg(feature = "load")]
+fn the_counts_are_those_of_the_load_generator() {
+    let counted = Counted::start(&["--workers", "2"]);
+    let (pid, bytes) = (format!("http://{}/pid", counted.server.address), "/bytes?n=20000");
+    let (bytes, missing) = (pid.replace("/pid", bytes), pid.replace("/pid", "/missing"));
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_uringload"))
+        .args([&pid, &bytes, &missing])
+        .args([
+            "-n",
+            "9000",
+            "-c",
+            "30",
+            "-t",
+            "2",
+            "-p",
+            "4",
+            "--requests-per-connection",
+            "50",
+            "--json",
+            "-",
+        ])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = |name: &str| said[name].as_u64().unwrap();
+    assert_eq!([said("requests"), said("status_2xx"), said("status_4xx")], [9000, 6000, 3000]);
+    counted.expect(&[
+        ("requests", 9000),
+        ("latencies", 9000),
+        ("responses_2xx", 6000),
+        ("responses_4xx", 3000),
+        ("accepted", said("connections_opened")),
+        ("active", 0),
+        ("bytes_in", said("bytes_sent")),
+        ("bytes_out", said("bytes_received")),
+    ]);
+}
+
+#[test]
 fn what_goes_wrong_is_counted_by_its_kind() {
     let counted = Counted::start(&["--workers", "1", "--header-timeout", "300ms", "--on-panic", "continue"]);
     assert_eq!(counted.server.get("/panic").status, 500);

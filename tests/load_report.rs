@@ -311,9 +311,9 @@ fn a_browser_shows_the_page_of_one_run_with_curves_axes_and_figures() {
         &document,
         &[
             "<title>GET http://127.0.0.1:1337/</title>",
-            "16,000 requests/s asked for, 64 connections, 2 threads, measured for 10.0",
+            "16,000 requests/s asked for, 64 connections, 2 threads, measured for 10.0\u{202f}s on 2023-11-14 22:13:20 UTC",
             "<h2>Latency by percentile</h2>",
-            "percentile (%), each step a tenth of the distance to 100",
+            "percentile (%)",
             "latency, logarithmic",
             "99.999",
             "service time, from the send",
@@ -322,7 +322,7 @@ fn a_browser_shows_the_page_of_one_run_with_curves_axes_and_figures() {
             "p99 of each second, logarithmic",
             "time since measuring began (s)",
             "<dd>16,000</dd>",
-            "connection reset, first at 4.31",
+            "6 × connection reset, first at 4.31",
         ],
     );
     for curve in [

@@ -2,7 +2,6 @@
 //!
 //! Pure. Neighbours: `html` says what is drawn and has the style sheet (`page.css`); plotters draws.
 
-use crate::stats::report::{Unit, time};
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -26,10 +25,10 @@ impl Size {
         }
     }
 
-    /// In units of which two are a pixel: plotters places everything on whole ones.
+    /// In units finer than pixels: plotters places everything on whole ones.
     fn pixels(self) -> (u32, u32) {
         match self {
-            Size::Wide => (2_000, 800),
+            Size::Wide => (1_600, 680),
             Size::Narrow => (720, 640),
         }
     }
@@ -62,7 +61,7 @@ impl Axis {
             (nines as f64, if nines == 2 { "99".to_owned() } else { format!("99.{behind}") })
         });
         ticks.extend(nines);
-        let title = "percentile (%), each step a tenth of the distance to 100".to_owned();
+        let title = "percentile (%)".to_owned();
         Axis { title, range: (0.0, end), logarithmic: false, ticks, light: vec![] }
     }
 
@@ -70,11 +69,14 @@ impl Axis {
     pub fn latency(what: &str, low: f64, high: f64) -> Axis {
         let (low, high) = (low.max(1.0), high.max(1.0));
         if high / low < LOGARITHMIC_FROM {
-            return Axis::linear(what.to_owned(), 1.05 * high, |value| time(value, Unit::Microseconds));
+            return Axis::linear(what.to_owned(), 1.05 * high, tick_time);
         }
         let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
         let few = decades.clone().count() <= 4;
-        let within = |value: &f64| (low..=high * 1.0001).contains(value);
+        // down to a tick
+        let bottom = [5.0, 2.0, 1.0].map(|step| step * 10_f64.powf(low.log10().floor()));
+        let bottom = bottom.into_iter().find(|tick| *tick <= low * 1.0001).unwrap_or(low);
+        let within = |value: &f64| (bottom..=high * 1.0001).contains(value);
         let steps = |steps: &'static [f64]| {
             let values = decades
                 .clone()
@@ -82,10 +84,10 @@ impl Axis {
             values.filter(within).collect::<Vec<f64>>()
         };
         let labelled = steps(if few { &[1.0, 2.0, 5.0] } else { &[1.0] });
-        let label = |value: &f64| (*value, time(*value, Unit::Microseconds));
+        let label = |value: &f64| (*value, tick_time(*value));
         Axis {
             title: format!("{what}, logarithmic"),
-            range: (low * 0.9, high * 1.15),
+            range: (bottom, high * 1.15),
             logarithmic: true,
             ticks: labelled.iter().map(label).collect(),
             light: steps(&[2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]),
@@ -96,13 +98,16 @@ impl Axis {
     pub fn rate(what: &str, high: f64) -> Axis {
         Axis::linear(what.to_owned(), 1.1 * high, |value| match value {
             value if value >= 1e6 => format!("{}M", value / 1e6),
-            value if value >= 1e4 => format!("{}k", value / 1e3),
+            value if value >= 1e3 => format!("{}k", value / 1e3),
             value => value.to_string(),
         })
     }
 
     /// Seconds since the measured part began.
     pub fn seconds(end: f64) -> Axis {
+        // a run of 3.999 s has a tick at its end
+        let whole = end.round();
+        let end = if whole > end && whole - end < 0.01 * end { whole } else { end };
         let minutes = end > 300.0;
         let unit = if minutes { 60.0 } else { 1.0 };
         let mut axis = Axis::linear(String::new(), end / unit, |value| value.to_string());
@@ -122,6 +127,23 @@ impl Axis {
             (value, label(value))
         });
         Axis { title, range: (0.0, high), logarithmic: false, ticks: ticks.collect(), light: vec![] }
+    }
+
+    /// Without the labels that would run into the one before them; `length` and `letter` (its width) are in the same unit.
+    fn uncrowded(mut self, length: f64, letter: f64) -> Axis {
+        let (low, high) = (self.place(self.range.0), self.place(self.range.1));
+        let (mut end, logarithmic) = (f64::MIN, self.logarithmic);
+        for (value, label) in &mut self.ticks {
+            let place = if logarithmic { value.log10() } else { *value };
+            let middle = length * (place - low) / (high - low);
+            let half = letter * label.chars().count() as f64 / 2.0;
+            if middle - half < end + letter {
+                label.clear();
+            } else {
+                end = middle + half;
+            }
+        }
+        self
     }
 
     fn place(&self, value: f64) -> f64 {
@@ -160,6 +182,16 @@ impl ValueFormatter<f64> for Axis {
     fn format_ext(&self, value: &f64) -> String {
         let tick = self.ticks.iter().find(|(tick, _)| tick == value);
         tick.map_or_else(String::new, |(_, label)| spaced(label))
+    }
+}
+
+/// A round time in microseconds, without the zeros that a measured one has behind its point.
+fn tick_time(value: f64) -> String {
+    match value {
+        0.0 => "0".to_owned(),
+        value if value < 1e3 => format!("{value}us"),
+        value if value < 1e6 => format!("{}ms", value / 1e3),
+        value => format!("{}s", value / 1e6),
     }
 }
 
@@ -243,15 +275,16 @@ fn draw(
     backend: SVGBackend<'_>,
 ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::ErrorType>> {
     let root = backend.into_drawing_area();
-    let (x, y) = (&chart.x, &chart.y);
-    let left = if size == Size::Wide { 170 } else { 140 };
+    let (left, right, font_size) = if size == Size::Wide { (150, 40, 27) } else { (140, 40, 30) };
+    let width = f64::from(size.pixels().0 - left - right);
+    let (x, y) = (chart.x.clone().uncrowded(width, 0.45 * f64::from(font_size)), chart.y.clone());
     let mut context = ChartBuilder::on(&root)
         .margin_top(20)
-        .margin_right(40)
-        .x_label_area_size(110)
+        .margin_right(right)
+        .x_label_area_size(95)
         .y_label_area_size(left)
-        .build_cartesian_2d(x.clone(), y.clone())?;
-    let label = ("sans-serif", 32).into_font().color(&TEXT);
+        .build_cartesian_2d(x, y)?;
+    let label = ("sans-serif", font_size).into_font().color(&TEXT);
     context
         .configure_mesh()
         .axis_style(AXIS.stroke_width(2))
@@ -259,8 +292,8 @@ fn draw(
         .light_line_style(LIGHT.stroke_width(2))
         .label_style(label.clone())
         .axis_desc_style(label.pos(Pos::new(HPos::Center, VPos::Center)))
-        .x_desc(&x.title)
-        .y_desc(&y.title)
+        .x_desc(&chart.x.title)
+        .y_desc(&chart.y.title)
         .draw()?;
     for curve in &chart.curves {
         let colour = curve_colour(curve);
@@ -336,12 +369,12 @@ mod tests {
     #[test]
     fn times_are_linear_where_they_are_close_and_logarithmic_where_they_are_not() {
         let close = Axis::latency("latency", 5_000.0, 5_600.0);
-        assert_eq!(labels(&close), ["0us", "2.00ms", "4.00ms"]);
+        assert_eq!(labels(&close), ["0", "2ms", "4ms"]);
         let apart = Axis::latency("latency", 90.0, 1_100.0);
-        assert_eq!(labels(&apart), ["100us", "200us", "500us", "1.00ms"]);
+        assert_eq!(labels(&apart), ["50us", "100us", "200us", "500us", "1ms"]);
         assert_eq!(apart.title, "latency, logarithmic");
         let far = Axis::latency("latency", 50.0, 2_000_000.0);
-        assert_eq!(labels(&far), ["100us", "1.00ms", "10.0ms", "100ms", "1.00s"]);
+        assert_eq!(labels(&far), ["100us", "1ms", "10ms", "100ms", "1s"]);
     }
 
     #[test]
@@ -349,9 +382,18 @@ mod tests {
         assert_eq!(labels(&Axis::rate("answers/s", 52_000.0)), ["0", "20k", "40k"]);
         assert_eq!(labels(&Axis::rate("answers/s", 0.0)).first(), Some(&"0"));
         assert_eq!(labels(&Axis::seconds(10.0)), ["0", "2", "4", "6", "8", "10"]);
+        assert_eq!(labels(&Axis::seconds(3.999)).last(), Some(&"4"));
         let long = Axis::seconds(1_200.0);
         assert_eq!((labels(&long), long.ticks[1].0), (vec!["0", "5", "10", "15", "20"], 300.0));
         assert_eq!(labels(&Axis::seconds(0.7)), ["0", "0.2", "0.4", "0.6"]);
+    }
+
+    #[test]
+    fn labels_do_not_run_into_each_other() {
+        let narrow = Axis::percentiles(2e7).uncrowded(580.0, 15.0);
+        assert_eq!(labels(&narrow), ["0", "", "90", "99", "99.9", "", "99.999", "", "99.99999"]);
+        let wide = Axis::percentiles(2e7).uncrowded(1_450.0, 13.0);
+        assert_eq!(wide, Axis::percentiles(2e7));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: reads what `json` wrote; the figures are `figures`', the page is `html`'s.
 
-use super::figures::{Cell, Named, Row, percentiles, results};
+use super::figures::{Cell, Named, Row, percentiles, rate_missed, remarks, results};
 use super::html;
 use super::json::{self, Saved};
 use crate::stats::report::columns;
@@ -102,7 +102,9 @@ pub fn warnings(runs: &[Named<'_>]) -> Vec<String> {
         );
     }
     for (name, run) in runs {
-        warnings.extend(super::figures::remarks(run).into_iter().map(|remark| format!("{name}: {remark}")));
+        let missed = rate_missed(run).map(|missed| format!("The rate was not reached: {missed}."));
+        let said = missed.into_iter().chain(remarks(run));
+        warnings.extend(said.map(|remark| if runs.len() > 1 { format!("{name}: {remark}") } else { remark }));
     }
     warnings
 }

@@ -30,7 +30,8 @@ pub struct Cell {
 impl Cell {
     /// `1.47x`.
     pub fn ratio_text(&self) -> Option<String> {
-        self.ratio.map(|ratio| if ratio < 9.995 { format!("{ratio:.2}x") } else { format!("{ratio:.0}x") })
+        self.ratio
+            .map(|ratio| format!("{}x", if ratio < 9.995 { format!("{ratio:.2}") } else { rate(ratio) }))
     }
 }
 
@@ -101,19 +102,16 @@ pub fn setup(runs: &[Named<'_>]) -> Vec<Row> {
         row("measured for", |run| {
             format!("{}, after {} of warm-up", seconds(run.duration), seconds(run.warmup))
         }),
-        row("started", |run| run.started.clone()),
+        row("started", |run| moment(&run.started)),
         row("uringload", |run| run.uringload.clone()),
     ]
 }
 
-/// What a reader must know before he believes the figures, each one sentence.
+/// What a reader must know before he believes the figures, each one sentence; [`rate_missed`] aside.
 pub fn remarks(run: &Saved) -> Vec<String> {
     let mut remarks = vec![];
     if run.latency.is_none() {
         remarks.push("Nothing was answered with a 2xx status: there is no latency to tell.".to_owned());
-    }
-    if let Some(missed) = rate_missed(run) {
-        remarks.push(format!("The rate was not reached: {missed}."));
     }
     let share = cpu_share(run);
     if share >= CPU_SHARE_MAX {
@@ -186,6 +184,17 @@ pub fn seconds(seconds: f64) -> String {
     time(seconds * 1e9, Unit::Nanoseconds)
 }
 
+/// RFC 3339 as people write it, to the second; what is something else stays as it is.
+pub fn moment(rfc_3339: &str) -> String {
+    match humantime::parse_rfc3339(rfc_3339) {
+        Ok(time) => {
+            let text = humantime::format_rfc3339_seconds(time).to_string();
+            format!("{} UTC", text.trim_end_matches('Z').replace('T', " "))
+        }
+        Err(_) => rfc_3339.to_owned(),
+    }
+}
+
 /// `1 thread`, `2 threads`.
 pub fn several(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
@@ -255,6 +264,8 @@ mod tests {
 
     #[test]
     fn figures_have_the_unit_that_fits() {
+        assert_eq!(moment("2023-11-14T22:13:20.250Z"), "2023-11-14 22:13:20 UTC");
+        assert_eq!(moment("yesterday"), "yesterday");
         for (count, expected) in [(0.0, "0B"), (999.0, "999B"), (1_049_000.0, "1.05MB"), (2e13, "20.0TB")] {
             assert_eq!(octets(count), expected);
         }

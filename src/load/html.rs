@@ -56,11 +56,16 @@ pub fn page(title: &str, notes: &[&str], runs: &[Named<'_>], out: &mut dyn Write
     if runs.iter().any(|(_, run)| !run.histogram.is_empty()) {
         percentile_curve(runs, out)?;
     }
+    writeln!(out, "<div class=\"beside\">")?;
     percentile_table(runs, out)?;
-    if runs.iter().any(|(_, run)| !run.timeline.is_empty()) {
+    results_table(runs, out)?;
+    writeln!(out, "</div>")?;
+    // of a single second the figures say it all
+    if runs.iter().any(|(_, run)| run.timeline.len() > 1) {
         over_time(runs, out)?;
     }
-    tables(runs, out)?;
+    errors(runs, out)?;
+    setup_table(runs, out)?;
     writeln!(out, "</body>\n</html>")
 }
 
@@ -85,7 +90,7 @@ fn head(notes: &[&str], runs: &[Named<'_>], out: &mut dyn Write) -> io::Result<(
     }
     if let [(_, run)] = runs {
         writeln!(out, "<p class=\"soft\">{}</p>", escape(&one_line(run)))?;
-        remarks(&figures::remarks(run), out)?;
+        remarks(&warnings(runs), out)?;
         return tiles(run, out);
     }
     remarks(&warnings(runs), out)
@@ -97,11 +102,11 @@ fn one_line(run: &Saved) -> String {
         None => "closed loop".to_owned(),
     };
     format!(
-        "{load}, {}, {}, measured for {} from {} on",
+        "{load}, {}, {}, measured for {} on {}",
         figures::several(run.connections as u64, "connection"),
         figures::several(run.threads as u64, "thread"),
-        seconds(run.duration),
-        run.started
+        spaced(&seconds(run.duration)),
+        figures::moment(&run.started)
     )
 }
 
@@ -152,7 +157,11 @@ fn percentile_curve(runs: &[Named<'_>], out: &mut dyn Write) -> io::Result<()> {
     let end = points().map(|(x, _)| *x).fold(0.0, f64::max);
     let chart =
         Chart { x: Axis::percentiles(10_f64.powf(end)), y: Axis::latency("latency", low, high), curves };
-    writeln!(out, "<h2>Latency by percentile</h2>\n<p class=\"soft\">{}</p>", counts_from(runs))?;
+    writeln!(
+        out,
+        "<h2>Latency by percentile</h2>\n<p class=\"soft\">{} Each step to the right is a tenth of the distance to 100 %.</p>",
+        counts_from(runs)
+    )?;
     figure(&chart, "Latency by percentile", &names, out)
 }
 
@@ -288,43 +297,51 @@ fn percentile_table(runs: &[Named<'_>], out: &mut dyn Write) -> io::Result<()> {
         names = vec!["latency", "service time"];
         distributions.push(service);
     }
-    writeln!(out, "<h2>Percentiles</h2>")?;
+    writeln!(out, "<section>\n<h2>Percentiles</h2>")?;
     let several_runs = runs.len() > 1;
     let rows = percentiles(&distributions);
     table(&names, &rows, Looks::Numbers { ratios: several_runs }, out)?;
     if rows.iter().any(|row| row.cells.iter().any(|cell| cell.text == "-")) {
-        writeln!(
-            out,
-            "<p class=\"soft\">-: too few answers for this percentile; at least one must lie beyond it.</p>"
-        )?;
+        writeln!(out, "<p class=\"soft\">-: too few answers to tell; at least one must lie beyond.</p>")?;
     }
-    Ok(())
+    writeln!(out, "</section>")
 }
 
-fn tables(runs: &[Named<'_>], out: &mut dyn Write) -> io::Result<()> {
-    let names: Vec<&str> = match runs {
+fn results_table(runs: &[Named<'_>], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "<section>\n<h2>Results</h2>")?;
+    table(&column_names(runs), &results(runs), Looks::Numbers { ratios: true }, out)?;
+    writeln!(out, "</section>")
+}
+
+fn setup_table(runs: &[Named<'_>], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "<h2>What was run</h2>")?;
+    table(&column_names(runs), &setup(runs), Looks::Words, out)
+}
+
+/// One run needs no name.
+fn column_names<'a>(runs: &[Named<'a>]) -> Vec<&'a str> {
+    match runs {
         [_] => vec![""],
         runs => runs.iter().map(|(name, _)| *name).collect(),
-    };
-    writeln!(out, "<h2>Results</h2>")?;
-    table(&names, &results(runs), Looks::Numbers { ratios: true }, out)?;
+    }
+}
+
+fn errors(runs: &[Named<'_>], out: &mut dyn Write) -> io::Result<()> {
     let mut errors = vec![];
     for (name, run) in runs {
         let kinds = run.errors_by_kind.in_words().into_iter().filter(|(_, sum)| sum.count > 0);
         errors.extend(kinds.map(|(kind, sum)| (*name, kind, sum)));
     }
-    if !errors.is_empty() {
-        writeln!(out, "<h2>Errors</h2>\n<ul>")?;
-        for (name, kind, sum) in errors {
-            let whose = if runs.len() > 1 { format!("{}: ", escape(name)) } else { String::new() };
-            let first =
-                sum.first_at.map_or(String::new(), |at| format!(", first at {}", spaced(&seconds(at))));
-            writeln!(out, "<li>{whose}{} {kind}{first}</li>", grouped(sum.count))?;
-        }
-        writeln!(out, "</ul>")?;
+    if errors.is_empty() {
+        return Ok(());
     }
-    writeln!(out, "<h2>What was run</h2>")?;
-    table(&names, &setup(runs), Looks::Words, out)
+    writeln!(out, "<h2>Errors</h2>\n<ul>")?;
+    for (name, kind, sum) in errors {
+        let whose = if runs.len() > 1 { format!("{}: ", escape(name)) } else { String::new() };
+        let first = sum.first_at.map_or(String::new(), |at| format!(", first at {}", spaced(&seconds(at))));
+        writeln!(out, "<li>{whose}{} × {kind}{first}</li>", grouped(sum.count))?;
+    }
+    writeln!(out, "</ul>")
 }
 
 /// How a table is set.
@@ -345,11 +362,15 @@ fn table(names: &[&str], rows: &[Row], looks: Looks, out: &mut dyn Write) -> io:
     writeln!(out, "<tbody>")?;
     for row in rows {
         write!(out, "<tr><th scope=\"row\">{}</th>", row.name)?;
-        for cell in &row.cells {
-            let ratio = cell.ratio_text().filter(|_| looks == Looks::Numbers { ratios: true });
-            let ratio = ratio.map_or(String::new(), |ratio| {
-                format!("<span class=\"ratio\">{}</span>", ratio.replace('x', "×"))
-            });
+        for (place, cell) in row.cells.iter().enumerate() {
+            let ratio = match looks {
+                // empty ones too, so that figures stand below each other
+                Looks::Numbers { ratios: true } if place > 0 => {
+                    let text = cell.ratio_text().unwrap_or_default().replace('x', "×");
+                    format!("<span class=\"ratio\">{text}</span>")
+                }
+                _ => String::new(),
+            };
             write!(out, "<td>{}{ratio}</td>", escape(&spaced(&cell.text)))?;
         }
         writeln!(out, "</tr>")?;
@@ -391,7 +412,7 @@ mod tests {
         let page = String::from_utf8(out).unwrap();
         for part in [
             "<title>GET http://127.0.0.1:1337/</title>",
-            "100 requests/s asked for, 64 connections, 2 threads, measured for 3.00s",
+            "100 requests/s asked for, 64 connections, 2 threads, measured for 3.00\u{202f}s on 1970-01-01 00:00:00 UTC",
             "<dt>p50</dt><dd>501\u{202f}µs</dd>",
             "<h2>Latency by percentile</h2>",
             "service time, from the send",

@@ -6,7 +6,7 @@ use super::bars;
 use super::collect::Run;
 use super::figures::{self, octets, rate, rate_missed, seconds, several};
 use super::json::{LatencyFrom, Saved};
-use crate::stats::report::{self, Unit, grouped};
+use crate::stats::report::{self, Unit, grouped, is_told};
 use std::io::{self, Write};
 
 /// Writes the summary of a run. Its first line says what was done; where a rate was asked for that was not reached, it
@@ -58,6 +58,9 @@ fn latency(run: &Saved, out: &mut dyn Write) -> io::Result<()> {
     let mut rows = vec![("latency", &run.histogram)];
     rows.extend(run.service_histogram.as_ref().map(|service| ("service time", service)));
     report::table(&rows, Unit::Microseconds, out)?;
+    if !is_told(run.histogram.len(), 9_999) {
+        writeln!(out, "(-: of too few answers to tell, since at least one must lie beyond)")?;
+    }
     match run.latency_from {
         LatencyFrom::IntendedStart => {
             writeln!(out, "(latency: from the intended start; service time: from the send)\n")?;
@@ -202,12 +205,13 @@ generator    3.00us CPU a request (1.00us user, 2.00us system), 2 % of 2 cores
         interval.service = super::super::record::histogram();
         interval.service.record_n(300, 10).unwrap();
         let text = text(&run_of(plan, [interval], SECOND));
-        let lines: Vec<&str> = text.lines().skip(3).take(3).collect();
+        let lines: Vec<&str> = text.lines().skip(3).take(4).collect();
         assert_eq!(
             lines,
             [
                 "latency          10  900us  900us  900us    -      -       -  900us",
                 "service time     10  300us  300us  300us    -      -       -  300us",
+                "(-: of too few answers to tell, since at least one must lie beyond)",
                 "(latency: from the intended start; service time: from the send)",
             ]
         );

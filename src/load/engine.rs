@@ -80,8 +80,8 @@ pub struct Engine {
     /// Requests on their way.
     in_flight: usize,
     open: usize,
-    /// When the last connection was opened.
-    opened_at: u64,
+    /// When one of them was open last, if none is.
+    open_until: u64,
     /// The measured part has begun.
     measuring: bool,
     next_round: u64,
@@ -153,7 +153,7 @@ impl Engine {
             sent_at: 0,
             in_flight: 0,
             open: 0,
-            opened_at: 0,
+            open_until: 0,
             measuring: false,
             next_round: 0,
             next_interval: limits.from + SECOND_NS,
@@ -226,7 +226,7 @@ impl Engine {
         let pausing = std::mem::take(&mut self.pausing);
         self.absent.extend(pausing.into_iter().map(|Reverse((_, slot))| slot));
         self.next_round = 0;
-        self.opened_at = 0;
+        self.open_until = self.now;
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -300,6 +300,13 @@ impl Engine {
         let Limits { pipeline, requests_per_connection, large, request_octets, .. } = self.limits;
         let mut octets = 0;
         while let Some(slot) = self.ready.front().copied() {
+            let connection = &mut self.connections[slot as usize];
+            if !connection.has_room(pipeline, requests_per_connection) {
+                // it has ended since it was listed
+                connection.listed = false;
+                self.ready.pop_front();
+                continue;
+            }
             if octets >= TURN_OCTETS {
                 return;
             }
@@ -486,9 +493,9 @@ impl Engine {
     /// The last answer has come. The server closes first, so that the port is kept waiting on its side; what it will not
     /// answer any more goes out again on another connection.
     fn finish(&mut self, slot: u32) {
+        self.not_open_any_more();
         let connection = &mut self.connections[slot as usize];
         connection.state = State::Ending(self.now + ENDING_NS);
-        self.open -= 1;
         self.in_flight -= connection.flights.len();
         while let Some(flight) = connection.flights.pop_back() {
             self.again.push_front(flight.start);
@@ -575,7 +582,6 @@ impl Engine {
                 connection.state = State::Open;
                 connection.receiving = true;
                 self.open += 1;
-                self.opened_at = self.now;
                 if self.measuring {
                     self.recorder.opened(self.now);
                 }
@@ -600,10 +606,10 @@ impl Engine {
 
     /// Cancels what is in flight; when that is over the descriptor is closed.
     fn leave(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        if connection.state == State::Open {
-            self.open -= 1;
+        if self.connections[slot as usize].state == State::Open {
+            self.not_open_any_more();
         }
+        let connection = &mut self.connections[slot as usize];
         connection.state = State::Leaving;
         let token = connection.token();
         if connection.receiving {
@@ -613,6 +619,11 @@ impl Engine {
             self.ring.push(token, Op::CancelSend);
         }
         self.join(slot);
+    }
+
+    fn not_open_any_more(&mut self) {
+        self.open -= 1;
+        self.open_until = self.now;
     }
 
     fn join(&mut self, slot: u32) {
@@ -694,13 +705,13 @@ impl Engine {
     /// Nothing was ever answered and nothing will be, or a run that only a number of requests ends has no server any
     /// more.
     fn is_hopeless(&self) -> bool {
-        let bereft = self.open == 0 && self.now >= self.opened_at + self.limits.timeout;
+        let bereft = || self.end == u64::MAX && self.now >= self.open_until + self.limits.timeout;
         let never = || {
             !self.shared.answered.load(Ordering::Relaxed)
                 && self.recorder.totals.answers == 0
                 && self.connections.iter().all(|connection| connection.failures >= FAILURES_MAX)
         };
-        self.open == 0 && ((bereft && self.end == u64::MAX) || never())
+        self.open == 0 && (bereft() || never())
     }
 
     /// Nobody waits any longer. What was due and has not been sent has waited so long at least; unless the user has

@@ -45,7 +45,9 @@ pub struct Totals {
     pub successes: u64,
     /// When the last one came.
     pub last_answer: u64,
-    /// What the first error of each kind was in particular, of the warm-up too.
+    /// By `ErrorKind`, of the warm-up too.
+    pub errors: [u64; ErrorKind::ALL.len()],
+    /// What the first error of each kind was in particular.
     pub details: [Option<String>; ErrorKind::ALL.len()],
 }
 
@@ -136,6 +138,7 @@ impl Recorder {
 
     /// Something went wrong with what started at this time.
     pub fn error(&mut self, kind: ErrorKind, start: u64, now: u64, detail: impl FnOnce() -> String) {
+        self.totals.errors[kind as usize] += 1;
         self.totals.details[kind as usize].get_or_insert_with(detail);
         if start >= self.from {
             self.counts.errors[kind as usize] += 1;

@@ -223,17 +223,11 @@ fn first_detail(outcomes: &[Outcome], kind: ErrorKind) -> Option<&str> {
     outcomes.iter().find_map(|outcome| outcome.totals.details[kind as usize].as_deref())
 }
 
-/// The most telling error stands for all: what was answered says more than that a connection was refused later.
+/// The most frequent error stands for all.
 fn why_nothing_came(shared: &Shared, outcomes: &[Outcome]) -> String {
-    let kinds = [
-        ErrorKind::Malformed,
-        ErrorKind::Timeout,
-        ErrorKind::ClosedEarly,
-        ErrorKind::Reset,
-        ErrorKind::Unreachable,
-        ErrorKind::Refused,
-    ];
-    let found = kinds.into_iter().find_map(|kind| Some((kind, first_detail(outcomes, kind)?)));
+    let count = |kind: ErrorKind| outcomes.iter().map(|outcome| outcome.totals.errors[kind as usize]).sum::<u64>();
+    let found = ErrorKind::ALL.into_iter().max_by_key(|kind| count(*kind));
+    let found = found.and_then(|kind| Some((kind, first_detail(outcomes, kind)?)));
     let name = &shared.target.name;
     match found {
         Some((ErrorKind::Malformed, detail)) => {

@@ -1,0 +1,665 @@
+//! What `uringload` promises, against servers whose every delay and error is known: figures are those computed on paper,
+//! counts those of the server.
+
+mod common;
+
+use common::{PATIENCE, bare_command};
+use nix::sys::socket::{setsockopt, sockopt};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const LAST: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
+// ---- servers ----
+
+/// One request as the server read it.
+struct Request {
+    target: String,
+    head: String,
+    content: Vec<u8>,
+    /// Its number on its connection, from 0.
+    number: usize,
+    /// Of its connection, from 0.
+    connection: usize,
+}
+
+/// What a server does with a request.
+enum Act {
+    Answer(String),
+    /// And then closes.
+    Last(String),
+    /// Closes without a word.
+    Close,
+    /// Closes with a reset.
+    Reset,
+    /// Says nothing more, until the client leaves.
+    Silence,
+}
+
+#[derive(Default)]
+struct Counted {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+struct Server {
+    address: SocketAddr,
+    counted: Arc<Counted>,
+}
+
+impl Server {
+    fn start(act: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, counted, act) =
+            (listener.local_addr().unwrap(), Arc::new(Counted::default()), Arc::new(act));
+        let counts = Arc::clone(&counted);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let connection = counts.connections.fetch_add(1, Ordering::SeqCst);
+                let (act, counts) = (Arc::clone(&act), Arc::clone(&counts));
+                thread::spawn(move || {
+                    if serve(&stream, connection, &*act, &counts) {
+                        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+                        setsockopt(&stream, sockopt::Linger, &linger).unwrap();
+                    }
+                });
+            }
+        });
+        Server { address, counted }
+    }
+
+    fn always(answer: &'static str) -> Server {
+        Server::start(move |_| Act::Answer(answer.into()))
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    fn connections(&self) -> u64 {
+        self.counted.connections.load(Ordering::SeqCst) as u64
+    }
+
+    fn requests(&self) -> u64 {
+        self.counted.requests.load(Ordering::SeqCst) as u64
+    }
+}
+
+/// Serves one connection; whether it is to be reset.
+fn serve<S>(stream: &S, connection: usize, act: &dyn Fn(&Request) -> Act, counted: &Counted) -> bool
+where
+    for<'a> &'a S: Read + Write,
+{
+    let (mut input, mut output) = (BufReader::with_capacity(1 << 20, stream), stream);
+    for number in 0.. {
+        let Some(request) = read_request(&mut input, number, connection, counted) else { return false };
+        counted.requests.fetch_add(1, Ordering::SeqCst);
+        let (answer, last) = match act(&request) {
+            Act::Answer(answer) => (answer, false),
+            Act::Last(answer) => (answer, true),
+            Act::Close => return false,
+            Act::Reset => return true,
+            Act::Silence => {
+                let _ = std::io::copy(&mut input, &mut std::io::sink());
+                return false;
+            }
+        };
+        let last = last || request.head.contains("Connection: close\r\n");
+        if output.write_all(answer.as_bytes()).is_err() || last {
+            return false;
+        }
+        counted.sent.fetch_add(answer.len() as u64, Ordering::SeqCst);
+    }
+    false
+}
+
+fn read_request(
+    input: &mut impl BufRead,
+    number: usize,
+    connection: usize,
+    counted: &Counted,
+) -> Option<Request> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if input.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+    let (content, octets) = if field("Transfer-Encoding: ").is_some() {
+        read_chunked(input)?
+    } else {
+        let mut content = vec![0; field("Content-Length: ").map_or(0, |length| length.parse().unwrap())];
+        input.read_exact(&mut content).ok()?;
+        let octets = content.len();
+        (content, octets)
+    };
+    counted.received.fetch_add((head.len() + octets) as u64, Ordering::SeqCst);
+    let target = head.split(' ').nth(1)?.to_owned();
+    Some(Request { target, head, content, number, connection })
+}
+
+fn read_chunked(input: &mut impl BufRead) -> Option<(Vec<u8>, usize)> {
+    let (mut content, mut octets) = (vec![], 0);
+    loop {
+        let mut line = String::new();
+        octets += input.read_line(&mut line).ok()?;
+        let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+        let start = content.len();
+        content.resize(start + size + 2, 0);
+        input.read_exact(&mut content[start..]).ok()?;
+        assert!(content.ends_with(b"\r\n"));
+        content.truncate(start + size);
+        octets += size + 2;
+        if size == 0 {
+            return Some((content, octets));
+        }
+    }
+}
+
+// ---- the program ----
+
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|_| panic!("no JSON: {:?} {:?}", self.stdout, self.stderr))
+    }
+
+    /// The only line on stderr; stdout has nothing.
+    fn line(&self) -> &str {
+        assert_eq!((self.stdout.as_str(), self.stderr.lines().count()), ("", 1), "{}", self.stderr);
+        assert!(self.stderr.starts_with("uringload: "), "{}", self.stderr);
+        self.stderr.trim_end()
+    }
+}
+
+fn spawn(arguments: &[&str]) -> Child {
+    let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
+    command.args(arguments).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits for its end, but not for ever.
+fn finish(child: Child) -> Said {
+    let (pid, (sender, receiver)) = (child.id(), mpsc::channel());
+    thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    let Ok(Output { status, stdout, stderr }) = receiver.recv_timeout(PATIENCE) else {
+        common::kill(pid as i32, "KILL");
+        panic!("it hangs");
+    };
+    let text = |octets| String::from_utf8(octets).unwrap();
+    Said { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn run(arguments: &[&str]) -> Said {
+    finish(spawn(arguments))
+}
+
+/// What it says as JSON of a run in which something was answered.
+fn load(url: &str, arguments: &[&str]) -> Value {
+    let said = run(&[&[url, "--json", "-"], arguments].concat());
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    said.json()
+}
+
+fn count(run: &Value, name: &str) -> u64 {
+    run[name].as_u64().unwrap_or_else(|| panic!("{name} in {run}"))
+}
+
+/// In seconds.
+fn latency(run: &Value, kind: &str, name: &str) -> f64 {
+    run[kind][name].as_f64().unwrap_or_else(|| panic!("{kind} {name} in {run}")) / 1e6
+}
+
+fn error(run: &Value, kind: &str) -> u64 {
+    run["errors_by_kind"][kind]["count"].as_u64().unwrap_or_else(|| panic!("{kind} in {run}"))
+}
+
+#[track_caller]
+fn assert_near(value: f64, expected: f64, tolerance: f64) {
+    assert!((value - expected).abs() <= tolerance, "{value} is not {expected} within {tolerance}");
+}
+
+// ---- counts ----
+
+#[test]
+fn counts_are_the_servers_own() {
+    let server = Server::always(OK);
+    let run = load(&server.url(), &["-c", "8", "-n", "2000"]);
+    for name in ["requests", "responses", "status_2xx"] {
+        assert_eq!(count(&run, name), 2000, "{name}");
+    }
+    assert_eq!((server.requests(), count(&run, "connections_opened")), (2000, server.connections()));
+    assert_eq!((server.connections(), count(&run, "errors")), (8, 0));
+    assert_eq!(count(&run, "bytes_sent"), server.counted.received.load(Ordering::SeqCst));
+    assert_eq!(count(&run, "bytes_received"), server.counted.sent.load(Ordering::SeqCst));
+}
+
+#[test]
+fn pipelined_requests_of_several_threads_are_counted_too() {
+    let server = Server::always(OK);
+    let run = load(&server.url(), &["-c", "5", "-t", "2", "-p", "16", "-n", "3001"]);
+    assert_eq!((count(&run, "status_2xx"), server.requests(), count(&run, "threads")), (3001, 3001, 2));
+    assert_eq!((count(&run, "connections_opened"), server.connections()), (5, 5));
+}
+
+#[test]
+fn urls_are_requested_in_rotation_with_what_was_asked_for() {
+    let seen = Arc::new(Mutex::new(vec![]));
+    let server = Server::start({
+        let seen = Arc::clone(&seen);
+        move |request| {
+            seen.lock().unwrap().push((request.target.clone(), request.head.clone()));
+            Act::Answer("HTTP/1.1 204 No Content\r\n\r\n".into())
+        }
+    });
+    let (a, b, c) = (server.url() + "a", server.url() + "b?c=d", server.url() + "e");
+    let arguments = ["-c", "1", "-n", "6", "-X", "DELETE", "-H", "X-One: 1", "-H", "Host: elsewhere"];
+    load(&a, &[&[b.as_str(), &c], &arguments[..]].concat());
+    let seen = seen.lock().unwrap();
+    let targets: Vec<&str> = seen.iter().map(|(target, _)| target.as_str()).collect();
+    assert_eq!(targets, ["/a", "/b?c=d", "/e", "/a", "/b?c=d", "/e"]);
+    assert_eq!(seen[0].1, "DELETE /a HTTP/1.1\r\nHost: elsewhere\r\nX-One: 1\r\n\r\n");
+}
+
+#[test]
+fn every_form_of_answer_is_read_to_its_end() {
+    let server = Server::start(|request| match request.number % 5 {
+        0 => Act::Answer(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nTrailer: x\r\n\r\n".into(),
+        ),
+        1 => Act::Answer(format!(
+            "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}"
+        )),
+        2 => Act::Answer("HTTP/1.1 204 No Content\r\n\r\n".into()),
+        3 => Act::Answer(format!("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}", "x".repeat(300_000))),
+        _ => Act::Last(format!("HTTP/1.1 200 OK\r\n\r\n{}", "y".repeat(100_000))),
+    });
+    let run = load(&server.url(), &["-c", "1", "-n", "50"]);
+    assert_eq!((count(&run, "status_2xx"), count(&run, "errors"), server.requests()), (50, 0, 50));
+    assert_eq!((count(&run, "connections_opened"), server.connections()), (10, 10));
+}
+
+#[test]
+fn answers_to_head_have_no_content() {
+    let server = Server::always("HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n");
+    let run = load(&server.url(), &["-c", "2", "-n", "20", "-X", "HEAD"]);
+    assert_eq!((count(&run, "status_2xx"), count(&run, "errors"), server.connections()), (20, 0, 2));
+}
+
+#[test]
+fn content_arrives_as_it_was_given() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let content: Vec<u8> = (0..3_000_000u32).map(|octet| (octet % 251) as u8).collect();
+    std::fs::write(file.path(), &content).unwrap();
+    let path = file.path().to_str().unwrap();
+    let table: [(&[&str], Vec<u8>); 4] = [
+        (&["--body", path], content.clone()),
+        (&["--body", path, "--chunked", "-p", "2"], content),
+        (&["--body", "a text", "-X", "PUT"], b"a text".to_vec()),
+        (&["--body", "a text", "--chunked"], b"a text".to_vec()),
+    ];
+    for (arguments, content) in table {
+        let server = Server::start(move |request| {
+            assert!(request.content == content, "{} octets of {}", request.content.len(), content.len());
+            Act::Answer(OK.into())
+        });
+        let run = load(&server.url(), &[&["-c", "2", "-n", "10"], arguments].concat());
+        assert_eq!((count(&run, "status_2xx"), count(&run, "errors"), server.requests()), (10, 0, 10));
+        assert_eq!(count(&run, "bytes_sent"), server.counted.received.load(Ordering::SeqCst));
+    }
+}
+
+#[test]
+fn connections_are_replaced_after_so_many_requests() {
+    let server = Server::always(OK);
+    let run = load(&server.url(), &["-c", "4", "-n", "200", "--requests-per-connection", "10", "-p", "3"]);
+    assert_eq!((count(&run, "status_2xx"), count(&run, "errors")), (200, 0));
+    // four may be left with fewer
+    assert!((20..=23).contains(&server.connections()), "{}", server.connections());
+    assert_eq!(count(&run, "connections_opened"), server.connections());
+}
+
+#[test]
+fn requests_behind_an_answer_that_closes_are_sent_again() {
+    let server =
+        Server::start(
+            |request| if request.number == 2 { Act::Last(LAST.into()) } else { Act::Answer(OK.into()) },
+        );
+    let run = load(&server.url(), &["-c", "1", "-n", "60", "-p", "8"]);
+    assert_eq!((count(&run, "status_2xx"), count(&run, "errors"), server.requests()), (60, 0, 60));
+    assert_eq!((count(&run, "connections_opened"), server.connections()), (20, 20));
+}
+
+#[test]
+fn a_unix_socket_is_loaded_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let counted = Arc::new(Counted::default());
+    let counts = Arc::clone(&counted);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, counts) = (stream.unwrap(), Arc::clone(&counts));
+            thread::spawn(move || {
+                let act = |request: &Request| {
+                    assert_eq!(
+                        (request.target.as_str(), request.head.contains("Host: localhost\r\n")),
+                        ("/a?b", true)
+                    );
+                    Act::Answer(OK.into())
+                };
+                serve(&stream, 0, &act, &counts)
+            });
+        }
+    });
+    let run = load(&format!("http://unix:{}:/a?b", path.display()), &["-c", "4", "-n", "100"]);
+    assert_eq!((count(&run, "status_2xx"), counted.requests.load(Ordering::SeqCst)), (100, 100));
+}
+
+#[test]
+fn the_warm_up_is_not_recorded() {
+    let server = Server::always(OK);
+    let run = load(&server.url(), &["-c", "2", "-r", "200", "--warmup", "500ms", "-d", "500ms"]);
+    assert_eq!((count(&run, "requests"), count(&run, "status_2xx"), server.requests()), (100, 100, 200));
+    assert_eq!(count(&run, "connections_opened"), 2, "those that are open when it ends");
+    assert_near(run["duration"].as_f64().unwrap(), 0.5, 0.2);
+}
+
+// ---- latencies ----
+
+fn delayed(delay: Duration) -> Server {
+    Server::start(move |_| {
+        thread::sleep(delay);
+        Act::Answer(OK.into())
+    })
+}
+
+#[test]
+fn in_a_closed_loop_latency_is_the_servers_delay() {
+    let server = delayed(Duration::from_millis(20));
+    let run = load(&server.url(), &["-c", "4", "-d", "1s"]);
+    for name in ["min", "p50"] {
+        assert_near(latency(&run, "latency", name), 0.0225, 0.0025);
+    }
+    // 4 / 0.020
+    assert_near(run["rps"].as_f64().unwrap(), 190.0, 20.0);
+    assert_eq!((&run["latency_from"], run["service"].is_null()), (&"send".into(), true));
+}
+
+#[test]
+fn at_a_rate_below_capacity_latency_is_the_servers_delay() {
+    let server = delayed(Duration::from_millis(20));
+    let run = load(&server.url(), &["-c", "16", "-t", "2", "-d", "1s", "-r", "300"]);
+    assert_eq!((count(&run, "requests"), server.requests()), (300, 300));
+    assert_near(latency(&run, "latency", "p50"), 0.0225, 0.0025);
+    assert_near(latency(&run, "service", "p50"), 0.0225, 0.0025);
+    assert_eq!(run["latency_from"], "intended start");
+}
+
+#[test]
+fn at_a_rate_above_capacity_waiting_counts_and_the_rate_is_the_true_one() {
+    // one connection answers 50 a second of 100: the nth request is due at 10 n ms and answered at 20 (n + 1) ms
+    let server = delayed(Duration::from_millis(20));
+    let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "100"]);
+    assert_eq!((count(&run, "requests"), count(&run, "status_2xx"), server.requests()), (100, 100, 100));
+    assert_near(latency(&run, "latency", "min"), 0.022, 0.01);
+    assert_near(latency(&run, "latency", "p50"), 0.53, 0.1);
+    assert_near(latency(&run, "latency", "p90"), 0.94, 0.15);
+    assert_near(latency(&run, "latency", "max"), 1.03, 0.2);
+    assert_near(latency(&run, "service", "p50"), 0.0225, 0.0025);
+    assert_near(run["duration"].as_f64().unwrap(), 2.05, 0.25);
+    assert_near(run["rps"].as_f64().unwrap(), 48.0, 6.0);
+}
+
+#[test]
+fn what_can_never_be_sent_counts_with_what_it_has_waited() {
+    // 5 answers a second of 50, and half a second to catch up: 50 are due, 7 are answered
+    let server = delayed(Duration::from_millis(200));
+    let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "50", "--timeout", "500ms"]);
+    let (answered, lost) = (count(&run, "status_2xx"), error(&run, "timeout"));
+    assert_eq!(answered + lost, 50);
+    assert!((4..=8).contains(&answered), "{answered}");
+    // they were due at every moment of the second, the last one half a second before the end
+    assert_near(latency(&run, "latency", "p50"), 0.95, 0.25);
+    assert_near(latency(&run, "latency", "max"), 1.4, 0.2);
+}
+
+/// Answers at once, but for one second that begins one second after the first request.
+fn stalling() -> Server {
+    let begin = OnceLock::new();
+    Server::start(move |_| {
+        let since = begin.get_or_init(Instant::now).elapsed();
+        let (from, to) = (Duration::from_secs(1), Duration::from_secs(2));
+        if since >= from && since < to {
+            thread::sleep(to - since);
+        }
+        Act::Answer(OK.into())
+    })
+}
+
+#[test]
+fn a_stall_cannot_hide_in_an_open_loop() {
+    let run = load(&stalling().url(), &["-c", "8", "-d", "3s", "-r", "500"]);
+    assert_eq!(count(&run, "status_2xx"), 1500);
+    // 500 of 1500 are due within the stall and wait for its end: from 1 s down to nothing, evenly
+    assert!(latency(&run, "latency", "p50") < 0.05);
+    assert_near(latency(&run, "latency", "p75"), 0.25, 0.1);
+    assert_near(latency(&run, "latency", "p90"), 0.7, 0.1);
+    assert_near(latency(&run, "latency", "p99"), 0.97, 0.1);
+    assert_near(latency(&run, "latency", "max"), 1.0, 0.1);
+    // only those that were on their way had been sent
+    assert!(latency(&run, "service", "p99") < 0.1);
+    assert_near(run["longest_gap"]["seconds"].as_f64().unwrap(), 1.0, 0.1);
+    assert_near(run["longest_gap"]["at"].as_f64().unwrap(), 1.0, 0.2);
+}
+
+#[test]
+fn a_closed_loop_sees_of_a_stall_what_is_on_its_way() {
+    let run = load(&stalling().url(), &["-c", "8", "-d", "3s"]);
+    assert!(latency(&run, "latency", "p99") < 0.1, "8 of thousands");
+    assert_near(latency(&run, "latency", "max"), 1.0, 0.1);
+    assert_near(run["longest_gap"]["seconds"].as_f64().unwrap(), 1.0, 0.1);
+}
+
+// ---- errors ----
+
+#[test]
+fn lost_requests_are_counted_by_what_took_them() {
+    let table: [(&str, fn() -> Act); 5] = [
+        ("closed_early", || Act::Close),
+        ("reset", || Act::Reset),
+        ("timeout", || Act::Silence),
+        ("malformed", || Act::Last("SSH-2.0-Not_HTTP\r\n".into())),
+        ("status", || Act::Answer("HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n".into())),
+    ];
+    for (kind, act) in table {
+        let server = Server::start(
+            move |request| if request.number % 5 == 4 { act() } else { Act::Answer(OK.into()) },
+        );
+        let run = load(&server.url(), &["-c", "1", "-n", "50", "--timeout", "100ms"]);
+        assert_eq!((count(&run, "errors"), error(&run, kind), server.requests()), (10, 10, 50), "{kind}");
+        assert_eq!(
+            (count(&run, "status_2xx"), count(&run, "status_5xx") > 0),
+            (40, kind == "status"),
+            "{kind}"
+        );
+        assert_eq!(count(&run, "connections_opened"), if kind == "status" { 1 } else { 10 }, "{kind}");
+        assert!(run["errors_by_kind"][kind]["first_at"].as_f64().unwrap() < 10.0, "{kind}");
+    }
+}
+
+#[test]
+fn a_server_that_is_gone_for_a_while_is_waited_for_without_haste() {
+    let server = Server::start(|request| {
+        // its connections end with the listener
+        if request.connection < 2 && request.number == 3 { Act::Close } else { Act::Answer(OK.into()) }
+    });
+    // a proxy in front of it can go away and come back
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, behind) = (proxy.local_addr().unwrap(), server.address);
+    thread::spawn(move || {
+        let streams: Vec<TcpStream> = (0..2).map(|_| proxy.accept().unwrap().0).collect();
+        drop(proxy);
+        streams.into_iter().for_each(|stream| drop(pipe(stream, behind)));
+        thread::sleep(Duration::from_millis(700));
+        let listener = TcpListener::bind(address).unwrap();
+        listener.incoming().for_each(|stream| drop(pipe(stream.unwrap(), behind)));
+    });
+    let run = load(&format!("http://{address}/"), &["-c", "2", "-r", "100", "-d", "2s"]);
+    assert_eq!((error(&run, "closed_early"), count(&run, "status_2xx")), (2, 198));
+    // pauses of 0, 1, 2, 4 ... 100 ms: 14 attempts in 700 ms
+    assert!((10..=40).contains(&error(&run, "refused")), "{}", run["errors_by_kind"]);
+    assert_eq!(count(&run, "connections_opened"), 4);
+    // what was due meanwhile has waited
+    assert_near(latency(&run, "latency", "max"), 0.75, 0.2);
+    assert!(latency(&run, "service", "max") < 0.2);
+}
+
+/// Passes octets on in both directions.
+fn pipe(client: TcpStream, behind: SocketAddr) -> [thread::JoinHandle<()>; 2] {
+    let server = TcpStream::connect(behind).unwrap();
+    [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)].map(
+        |(mut from, mut to)| {
+            from.set_nodelay(true).unwrap();
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Write);
+            })
+        },
+    )
+}
+
+#[test]
+fn a_server_that_never_succeeds_is_told_in_one_line() {
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let table = [
+        (format!("http://{refused}/"), "connection refused (is the server up?)"),
+        (Server::start(|_| Act::Close).url(), "closes connections without an answer"),
+        (Server::start(|_| Act::Reset).url(), "resets connections without an answer"),
+        (
+            Server::start(|_| Act::Last("SSH-2.0-x\r\n".into())).url(),
+            "no HTTP/1.1 answer: not HTTP/1.0 or HTTP/1.1: \"SSH-2.0-x\\r\\n\"",
+        ),
+        (
+            Server::start(|_| Act::Last("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx".into())).url(),
+            "without an answer",
+        ),
+        (Server::start(|_| Act::Silence).url(), "no answer within 300ms"),
+        ("http://unix:/no/such/socket:/".into(), "no such socket"),
+        ("http://no-such-host.invalid/".into(), "cannot resolve no-such-host.invalid"),
+        ("https://127.0.0.1/".into(), "https is not supported"),
+        ("127.0.0.1:80".into(), "a URL begins with http://"),
+    ];
+    for (url, expected) in table {
+        for arguments in [&["-d", "600ms"][..], &["-r", "50", "-n", "100"]] {
+            let begin = Instant::now();
+            let said = run(&[&[url.as_str(), "-c", "3", "--timeout", "300ms"], arguments].concat());
+            assert_eq!(said.code, Some(1), "{url}: {}", said.stderr);
+            assert!(said.line().contains(expected), "{}", said.stderr);
+            assert!(
+                said.line().contains(&url) && begin.elapsed() < Duration::from_secs(5),
+                "{}",
+                said.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_without_a_2xx_is_reported_and_fails() {
+    let server = Server::always("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let said = run(&[&server.url(), "-n", "10", "-c", "1", "--json", "-"]);
+    let run = said.json();
+    assert_eq!((said.code, error(&run, "status"), count(&run, "status_4xx")), (Some(1), 10, 10));
+    assert_eq!(run["rps"].as_f64(), Some(0.0));
+}
+
+#[test]
+fn wrong_usage_is_told_before_anything_is_sent() {
+    let server = Server::always(OK);
+    let url = &server.url();
+    let table: [(&[&str], &str); 9] = [
+        (&["-H", "no colon"], "'Name: value'"),
+        (&["-H", "Content-Length: 1"], "follows from --body"),
+        (&["-X", "G T"], "not a method"),
+        (&["--chunked"], "--body"),
+        (&["--body", "@/no/such/file"], "No such file"),
+        (&["http://127.0.0.2/"], "one run loads one server"),
+        (&["--json", "/no/such/folder/x"], "/no/such/folder/x"),
+        (&["--hlog", "/no/such/folder/x"], "/no/such/folder/x"),
+        (&["-c", "2000000"], "2000000 connections need 2000064 open files"),
+    ];
+    for (arguments, expected) in table {
+        let said = run(&[&[url.as_str()], arguments].concat());
+        assert_eq!(said.code, Some(1), "{arguments:?}: {}", said.stderr);
+        assert!(said.line().contains(expected), "{}", said.stderr);
+    }
+    for arguments in [&["-d", "0"][..], &["-r", "-1"], &["--no-such-option"]] {
+        assert_eq!(run(&[&[url.as_str()], arguments].concat()).code, Some(2), "{arguments:?}");
+    }
+    assert_eq!(server.connections(), 0);
+}
+
+#[test]
+fn the_descriptor_limit_is_raised_for_the_connections() {
+    let server = Server::always(OK);
+    let script = format!("ulimit -Sn 40; exec \"$0\" {} -c 100 -n 200 --json -", server.url());
+    let mut shell = bare_command(Path::new("/bin/sh"));
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_uringload")]).stdout(Stdio::piped());
+    let said = finish(shell.spawn().unwrap());
+    assert_eq!((said.code, count(&said.json(), "connections_opened")), (Some(0), 100), "{}", said.stderr);
+}
+
+#[test]
+fn an_interrupted_run_says_what_there_is() {
+    for signal in ["INT", "TERM"] {
+        let server = delayed(Duration::from_millis(1));
+        let child = spawn(&[&server.url(), "-c", "2", "-d", "60s", "--json", "-"]);
+        let deadline = Instant::now() + PATIENCE;
+        while server.requests() < 100 {
+            assert!(Instant::now() < deadline, "no load");
+            thread::sleep(Duration::from_millis(5));
+        }
+        common::kill(child.id() as i32, signal);
+        let said = finish(child);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        let (run, seen) = (said.json(), server.requests());
+        assert!((90..=seen).contains(&count(&run, "status_2xx")), "{run}");
+        assert!(run["duration"].as_f64().unwrap() < 20.0 && count(&run, "errors") == 0);
+    }
+}
+
+#[test]
+fn a_run_that_only_a_number_ends_gives_up_a_server_that_is_gone() {
+    // one connection, and then nobody listens any more
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        drop(listener);
+        let act = |request: &Request| if request.number < 5 { Act::Answer(OK.into()) } else { Act::Close };
+        serve(&stream, 0, &act, &Counted::default())
+    });
+    let run = load(&url, &["-c", "1", "-n", "100", "--timeout", "300ms"]);
+    assert_eq!((count(&run, "status_2xx"), error(&run, "closed_early")), (5, 1));
+    assert!(error(&run, "refused") > 1 && run["duration"].as_f64().unwrap() < 2.0);
+}

@@ -1,5 +1,6 @@
 //! What `uringload` promises, against servers whose every delay and error is known: figures are those computed on paper,
 //! counts those of the server.
+#![cfg(feature = "load")]
 
 mod common;
 
@@ -484,7 +485,8 @@ fn a_closed_loop_sees_of_a_stall_what_is_on_its_way() {
 
 #[test]
 fn lost_requests_are_counted_by_what_took_them() {
-    let table: [(&str, fn() -> Act); 5] = [
+    type Loss = (&'static str, fn() -> Act);
+    let table: [Loss; 5] = [
         ("closed_early", || Act::Close),
         ("reset", || Act::Reset),
         ("timeout", || Act::Silence),
@@ -613,8 +615,10 @@ fn wrong_usage_is_told_before_anything_is_sent() {
         assert_eq!(said.code, Some(1), "{arguments:?}: {}", said.stderr);
         assert!(said.line().contains(expected), "{}", said.stderr);
     }
-    for arguments in [&["-d", "0"][..], &["-r", "-1"], &["--no-such-option"]] {
-        assert_eq!(run(&[&[url.as_str()], arguments].concat()).code, Some(2), "{arguments:?}");
+    for arguments in [&["-d", "0"][..], &["-r", "0"], &["--no-such-option"]] {
+        let said = run(&[&[url.as_str()], arguments].concat());
+        assert_eq!(said.code, Some(2), "{arguments:?}");
+        assert!(said.line().contains(arguments[0]), "{}", said.stderr);
     }
     assert_eq!(server.connections(), 0);
 }
@@ -627,6 +631,27 @@ fn the_descriptor_limit_is_raised_for_the_connections() {
     shell.args(["-c", &script, env!("CARGO_BIN_EXE_uringload")]).stdout(Stdio::piped());
     let said = finish(shell.spawn().unwrap());
     assert_eq!((said.code, count(&said.json(), "connections_opened")), (Some(0), 100), "{}", said.stderr);
+}
+
+#[test]
+fn a_run_is_told_in_every_form_that_is_asked_for() {
+    let (server, folder) = (Server::always(OK), tempfile::tempdir().unwrap());
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (json, hgrm, hlog, html) = (file("a.json"), file("a.hgrm"), file("a.hlog"), file("a.html"));
+    let url = server.url();
+    let outputs = ["--json", &json, "--hgrm", &hgrm, "--hlog", &hlog, "--html", &html];
+    let said = run(&[&[url.as_str(), "-n", "100", "-t", "2", "-c", "4"], &outputs[..]].concat());
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+    assert!(said.stdout.contains("100"), "{}", said.stdout);
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&read(&json)).unwrap()["status_2xx"], 100);
+    assert!(read(&hgrm).contains("Percentile") && read(&html).contains("<svg"));
+    assert!(read(&hlog).contains("Tag=thread-0,") && read(&hlog).contains("Tag=thread-1,"));
+    let both = file("both.html");
+    let report = run(&["report", &json, &json, "--html", &both]);
+    assert_eq!(report.code, Some(0), "{}", report.stderr);
+    assert!(read(&both).contains("<svg") && !report.stdout.is_empty());
+    assert_eq!(run(&["report", &html]).code, Some(1));
 }
 
 #[test]

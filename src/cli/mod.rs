@@ -64,15 +64,19 @@ pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Options {
     })
 }
 
-/// clap's message without its usage, in one line as all our errors are, with the variable if that was at fault.
+/// The message in one line, with the variable if that was at fault.
 fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
+    let variable = variable_at_fault(error, arguments).map(|name| format!("{name}: ")).unwrap_or_default();
+    format!("{variable}{}", message(error))
+}
+
+/// clap's message without its usage, in one line as all our errors are.
+pub(crate) fn message(error: &clap::Error) -> String {
     let message = error.to_string();
     let parts = message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let parts = parts.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
     let line = parts.collect::<Vec<_>>().join("; ").replace("; [", " [");
-    let line = line.strip_prefix("error: ").unwrap_or(&line);
-    let variable = variable_at_fault(error, arguments).map(|name| format!("{name}: ")).unwrap_or_default();
-    format!("{variable}{line} (see --help)")
+    format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
 /// The environment variable that the value came from: its option was not typed.

@@ -22,13 +22,17 @@ mod schedule;
 pub mod summary;
 mod target;
 
-use clap::Parser;
+use options::{Cli, Command};
 use std::process::ExitCode;
 
 /// The program.
 pub fn main() -> ExitCode {
-    let options = options::Options::parse();
-    run::run(&options).unwrap_or_else(|problem| {
+    let Cli { command, options } = options::parse();
+    let outcome = match command {
+        Some(Command::Report(report)) => report.run().map(|()| ExitCode::SUCCESS),
+        None => run::run(&options),
+    };
+    outcome.unwrap_or_else(|problem| {
         eprintln!("uringload: {problem}");
         ExitCode::FAILURE
     })

@@ -3,9 +3,11 @@
 //!
 //! Neighbours: `run` has it read; `target` makes requests of it, the reports name its plan.
 
+use super::compare;
 use super::record::Plan;
+use crate::cli::message;
 use bytes::Bytes;
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +20,8 @@ Examples:
   uringload http://127.0.0.1:1337/ -r 50000 -d 30s        50,000 requests a second, whatever the server does
   uringload http://127.0.0.1:1337/a http://127.0.0.1:1337/b -c 512 -t 2 -p 16
   uringload http://127.0.0.1:1337/upload --body @film.mp4 --chunked -n 100
-  uringload http://unix:/run/uringd.sock:/ --json -";
+  uringload http://unix:/run/uringd.sock:/ --json -
+  uringload report before.json after.json --html report.html";
 
 const AFTER_HELP: &str = "\
 Times have a unit (250ms, 10s, 1m); without one they are seconds.
@@ -52,6 +55,29 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "uringload", version, about = ABOUT, long_about = format!("{ABOUT}\n\n{EXAMPLES}"))]
 #[command(after_help = "--help says more: how it loads, signals, exit codes.", after_long_help = AFTER_HELP)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What else there is to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to load.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What does not load anything.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compares runs that were saved with --json
+    Report(compare::Options),
+}
+
+/// How to load, as typed.
+#[derive(Debug, Args)]
 pub struct Options {
     /// What to request: http://HOST[:PORT]/PATH, or http://unix:/SOCKET:/PATH; several are requested in rotation
     ///
@@ -129,6 +155,21 @@ pub struct Options {
     /// Where to write HdrHistogram's interval log (V2), one tag a thread
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
+
+    /// Where to write one page with the curves; nothing else is needed to view it
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Reads the command line. Ends the process after `--help` and `--version` (0) and after wrong usage (2).
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() {
+            eprintln!("uringload: {}", message(&error));
+            std::process::exit(error.exit_code());
+        }
+        error.exit()
+    })
 }
 
 /// `--body` as typed.
@@ -222,13 +263,13 @@ mod tests {
     use clap::CommandFactory;
 
     fn options(arguments: &[&str]) -> Result<Options, clap::Error> {
-        Options::try_parse_from([&["uringload"], arguments].concat())
+        Cli::try_parse_from([&["uringload"], arguments].concat()).map(|cli| cli.options)
     }
 
     #[test]
     fn the_command_is_consistent_and_every_option_says_what_it_is() {
-        Options::command().debug_assert();
-        for row in Options::command().get_arguments() {
+        Cli::command().debug_assert();
+        for row in Cli::command().get_arguments() {
             assert!(row.get_help().is_some_and(|help| help.to_string().len() > 10), "{}", row.get_id());
         }
     }
@@ -245,6 +286,12 @@ mod tests {
         assert_eq!(plan(&["u", "--body", "x", "-X", "PUT"]).method, "PUT");
         assert_eq!(plan(&["u", "-c", "2", "-t", "4"]).threads, 2);
         assert_eq!(plan(&["u", "-r", "0.5"]).rate, Some(0.5));
+    }
+
+    #[test]
+    fn a_report_needs_no_url() {
+        let cli = Cli::try_parse_from(["uringload", "report", "a.json", "b.json"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Report(report)) if report.runs.len() == 2));
     }
 
     #[test]

@@ -5,12 +5,12 @@
 
 use super::collect::{Collector, Run};
 use super::engine::{Engine, Outcome, Shared};
-use super::json;
 use super::options::Options;
 use super::record::{ErrorKind, Interval, Plan};
 use super::recorder::LastSuccess;
 use super::target::Target;
-use crate::stats::report;
+use super::{html, json, summary};
+use crate::stats::report::{self, Unit};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use std::fs::File;
@@ -65,6 +65,7 @@ struct Outputs {
     json_is_stdout: bool,
     hgrm: Option<BufWriter<File>>,
     hlog: Mutex<Option<Box<dyn Write>>>,
+    html: Option<BufWriter<File>>,
 }
 
 impl Outputs {
@@ -80,8 +81,8 @@ impl Outputs {
             None => None,
         };
         let hlog = optional(&options.hlog)?.map(|file| Box::new(file) as Box<dyn Write>);
-        let hgrm = optional(&options.hgrm)?;
-        Ok(Outputs { json, json_is_stdout, hgrm, hlog: Mutex::new(hlog) })
+        let (hgrm, html) = (optional(&options.hgrm)?, optional(&options.html)?);
+        Ok(Outputs { json, json_is_stdout, hgrm, hlog: Mutex::new(hlog), html })
     }
 }
 
@@ -225,7 +226,8 @@ fn first_detail(outcomes: &[Outcome], kind: ErrorKind) -> Option<&str> {
 
 /// The most frequent error stands for all.
 fn why_nothing_came(shared: &Shared, outcomes: &[Outcome]) -> String {
-    let count = |kind: ErrorKind| outcomes.iter().map(|outcome| outcome.totals.errors[kind as usize]).sum::<u64>();
+    let count =
+        |kind: ErrorKind| outcomes.iter().map(|outcome| outcome.totals.errors[kind as usize]).sum::<u64>();
     let found = ErrorKind::ALL.into_iter().max_by_key(|kind| count(*kind));
     let found = found.and_then(|kind| Some((kind, first_detail(outcomes, kind)?)));
     let name = &shared.target.name;
@@ -243,32 +245,23 @@ fn why_nothing_came(shared: &Shared, outcomes: &[Outcome]) -> String {
 }
 
 fn write_reports(run: &Run, outputs: &mut Outputs) -> Result<(), String> {
-    let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    if outputs.json_is_stdout {
-        summarise(run, &mut io::stderr()).map_err(failed("stderr"))?;
-    } else {
-        summarise(run, &mut io::stdout()).map_err(failed("stdout"))?;
-    }
+    let failed = |what: &'static str| move |error: io::Error| format!("{what} cannot be written: {error}");
+    // a reader that has seen enough is no error
+    let _ = match outputs.json_is_stdout {
+        true => summary::write(run, &mut io::stderr()),
+        false => summary::write(run, &mut io::stdout()),
+    };
     if let Some(out) = &mut outputs.json {
         json::write(run, out).and_then(|()| out.flush()).map_err(failed("--json"))?;
     }
     if let Some(out) = &mut outputs.hgrm {
-        let values_per_unit = report::Unit::Microseconds.per_millisecond();
+        let values_per_unit = Unit::Microseconds.per_millisecond();
         report::hgrm(&run.latency, values_per_unit, out)
             .and_then(|()| out.flush())
             .map_err(failed("--hgrm"))?;
     }
-    Ok(())
-}
-
-fn summarise(run: &Run, out: &mut dyn Write) -> io::Result<()> {
-    let length = run.length.as_secs_f64();
-    let (responses, errors) = (report::grouped(run.responses()), report::grouped(run.errors()));
-    let rate = run.per_second(run.successes());
-    writeln!(out, "{responses} answers in {length:.2} s, {rate:.0} 2xx a second, {errors} errors")?;
-    let mut rows = vec![("latency", &run.latency)];
-    if run.plan.rate.is_some() {
-        rows.push(("service", &run.service));
+    if let Some(out) = &mut outputs.html {
+        html::write(run, out).and_then(|()| out.flush()).map_err(failed("--html"))?;
     }
-    report::table(&rows, report::Unit::Microseconds, out)
+    Ok(())
 }

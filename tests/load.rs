@@ -383,6 +383,9 @@ fn the_warm_up_is_not_recorded() {
     assert_eq!((count(&run, "requests"), count(&run, "status_2xx"), server.requests()), (100, 100, 200));
     assert_eq!(count(&run, "connections_opened"), 2, "those that are open when it ends");
     assert_near(run["duration"].as_f64().unwrap(), 0.5, 0.2);
+    let run = load(&server.url(), &["-c", "2", "-n", "50", "--warmup", "200ms"]);
+    assert_eq!((count(&run, "requests"), count(&run, "status_2xx")), (50, 50));
+    assert!(server.requests() > 250);
 }
 
 // ---- latencies ----

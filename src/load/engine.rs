@@ -9,7 +9,7 @@ use super::connection::{Absorbed, Connection, Flight, State};
 use super::reader::Known;
 use super::record::{ErrorKind, Interval, Plan};
 use super::recorder::{LastSuccess, Recorder, Totals};
-use super::schedule::{Next, Schedule};
+use super::schedule::{Next, Schedule, nanoseconds};
 use super::target::Target;
 use crate::error::RingRefusal;
 use crate::ring::{Completion, Lease, Message, Op, Payload, PoolSize, Received, Ring, Span, Token};
@@ -129,7 +129,7 @@ impl Engine {
         let mut ring = Ring::with_pool(POOL)?;
         ring.register_slots(count as u32)?;
         let load_end = plan.duration.map(|duration| plan.warmup + duration);
-        let schedule = Schedule::new(plan.rate, plan.requests, load_end, thread, plan.threads);
+        let schedule = Schedule::new(plan, thread);
         let limits = Limits::new(&shared);
         let end = load_end.map_or(u64::MAX, nanoseconds);
         Ok(Engine {
@@ -211,6 +211,8 @@ impl Engine {
             () if self.now >= self.end => last.max(self.end),
             () => last,
         };
+        // the process ends soon, and the kernel ends thousands of receives far sooner then than one by one here
+        std::mem::forget(self.ring);
         Ok(Outcome { totals: self.recorder.totals, until: Duration::from_nanos(until) })
     }
 
@@ -333,7 +335,7 @@ impl Engine {
             return Some(start);
         }
         let Next::Start(start) = self.schedule.peek(self.now) else { return None };
-        self.schedule.take();
+        self.schedule.take(start);
         Some(start)
     }
 
@@ -765,10 +767,6 @@ impl Limits {
 fn present(connections: &mut [Connection], token: Token) -> Option<&mut Connection> {
     let connection = &mut connections[token.slot as usize];
     (connection.token() == token).then_some(connection)
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn why_not_connected(errno: Errno, timeout: Duration) -> String {

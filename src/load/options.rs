@@ -93,7 +93,7 @@ pub struct Options {
     #[arg(short, long, value_name = "TIME", value_parser = time)]
     pub duration: Option<Duration>,
 
-    /// How many requests to send; with --duration too, what is reached first ends the run
+    /// How many requests to send, those of --warmup not included; with --duration too, what is reached first ends the run
     #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one)]
     pub requests: Option<u64>,
 

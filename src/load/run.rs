@@ -8,6 +8,7 @@ use super::engine::{Engine, Outcome, Shared};
 use super::options::Options;
 use super::record::{ErrorKind, Interval, Plan};
 use super::recorder::LastSuccess;
+use super::schedule::nanoseconds;
 use super::target::Target;
 use super::{html, json, summary};
 use crate::stats::report::{self, Unit};
@@ -36,12 +37,13 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     make_room(&plan)?;
     let outputs = Outputs::create(options)?;
     let shared = Arc::new(Shared {
-        last_success: LastSuccess::new(plan.warmup.as_nanos() as u64),
+        last_success: LastSuccess::new(nanoseconds(plan.warmup)),
         target,
         plan,
         stop: AtomicBool::new(false),
         answered: AtomicBool::new(false),
     });
+    end_on_panic();
     stop_on_signal(&shared)?;
     let (run, outcomes) = load(&shared, &outputs)?;
     conclude(&shared, run, &outcomes, outputs)
@@ -84,6 +86,15 @@ impl Outputs {
         let (hgrm, html) = (optional(&options.hgrm)?, optional(&options.html)?);
         Ok(Outputs { json, json_is_stdout, hgrm, hlog: Mutex::new(hlog), html })
     }
+}
+
+/// A thread that panics would leave the others waiting for it.
+fn end_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::exit(101);
+    }));
 }
 
 /// The first SIGINT or SIGTERM ends the run, the second the process. Call it before there is another thread: all of

@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `engine` asks it for what is due.
 
+use super::record::Plan;
 use std::time::Duration;
 
 /// The share of one thread.
@@ -15,8 +16,9 @@ pub struct Schedule {
     step: u64,
     /// Requests that were given out.
     given: u64,
-    /// How many there are at most.
+    /// How many there are at most; what starts before `from` is not among them.
     budget: u64,
+    from: u64,
     /// Nothing starts from here on.
     end: u64,
 }
@@ -33,24 +35,19 @@ pub enum Next {
 }
 
 impl Schedule {
-    /// Thread `thread` of `threads`; times are nanoseconds since the load began. The requests of an open loop are dealt
+    /// One thread's; times are nanoseconds since the load began. The requests of an open loop are dealt
     /// out to the threads in turn, so that together they are evenly spaced.
-    pub fn new(
-        rate: Option<f64>,
-        requests: Option<u64>,
-        end: Option<Duration>,
-        thread: usize,
-        threads: usize,
-    ) -> Schedule {
-        let (thread, threads) = (thread as u64, threads as u64);
+    pub fn new(plan: &Plan, thread: usize) -> Schedule {
+        let (thread, threads) = (thread as u64, plan.threads as u64);
         let share = |all: u64| all / threads + u64::from(thread < all % threads);
         Schedule {
-            interval: rate.map(|rate| 1e9 / rate),
+            interval: plan.rate.map(|rate| 1e9 / rate),
             first: thread,
             step: threads,
             given: 0,
-            budget: requests.map_or(u64::MAX, share),
-            end: end.map_or(u64::MAX, |end| u64::try_from(end.as_nanos()).unwrap_or(u64::MAX)),
+            budget: plan.requests.map_or(u64::MAX, share),
+            from: nanoseconds(plan.warmup),
+            end: plan.duration.map_or(u64::MAX, |duration| nanoseconds(plan.warmup + duration)),
         }
     }
 
@@ -73,10 +70,13 @@ impl Schedule {
         }
     }
 
-    /// What `peek` gave has been started.
+    /// What `peek` gave, with this start, has been started.
     #[inline]
-    pub fn take(&mut self) {
+    pub fn take(&mut self, start: u64) {
         self.given += 1;
+        if start < self.from {
+            self.budget = self.budget.saturating_add(1);
+        }
     }
 
     /// Nothing starts any more, and what is due and has not started never will.
@@ -90,25 +90,47 @@ impl Schedule {
     }
 }
 
+pub fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn schedule(plan: impl Fn(&mut Plan), thread: usize, threads: usize) -> Schedule {
+        let mut all = Plan {
+            urls: vec![],
+            connections: threads,
+            threads,
+            pipeline: 1,
+            rate: None,
+            requests_per_connection: None,
+            duration: None,
+            requests: None,
+            warmup: Duration::ZERO,
+            timeout: Duration::ZERO,
+            method: String::new(),
+        };
+        plan(&mut all);
+        Schedule::new(&all, thread)
+    }
 
     fn all(mut schedule: Schedule, now: u64) -> Vec<u64> {
         let mut starts = vec![];
         while let Next::Start(start) = schedule.peek(now) {
             starts.push(start);
-            schedule.take();
+            schedule.take(start);
         }
         starts
     }
 
     #[test]
     fn threads_share_a_rate_evenly() {
-        let end = Some(Duration::from_secs(1));
-        let mut starts: Vec<u64> = (0..3)
-            .flat_map(|thread| all(Schedule::new(Some(1000.0), None, end, thread, 3), u64::MAX))
-            .collect();
+        let plan =
+            |plan: &mut Plan| (plan.rate, plan.duration) = (Some(1000.0), Some(Duration::from_secs(1)));
+        let mut starts: Vec<u64> =
+            (0..3).flat_map(|thread| all(schedule(plan, thread, 3), u64::MAX)).collect();
         starts.sort_unstable();
         let expected: Vec<u64> = (0..1000).map(|nth| nth * 1_000_000).collect();
         assert_eq!(starts, expected);
@@ -116,30 +138,31 @@ mod tests {
 
     #[test]
     fn what_is_due_is_given_and_no_more() {
-        let schedule = Schedule::new(Some(1e6), None, None, 0, 1);
+        let mut schedule = schedule(|plan| plan.rate = Some(1e6), 0, 1);
         assert_eq!(all(schedule.clone(), 2_500), [0, 1_000, 2_000]);
-        let mut schedule = schedule;
-        (0..3).for_each(|_| schedule.take());
+        [0, 1_000, 2_000].into_iter().for_each(|start| schedule.take(start));
         assert_eq!(schedule.peek(2_500), Next::At(3_000));
         schedule.stop();
         assert_eq!(schedule.peek(u64::MAX), Next::Never);
     }
 
     #[test]
-    fn threads_share_a_number_of_requests() {
-        let shares: Vec<usize> = (0..3)
-            .map(|thread| all(Schedule::new(Some(10.0), Some(8), None, thread, 3), u64::MAX).len())
-            .collect();
+    fn threads_share_a_number_of_requests_that_the_warm_up_does_not_use() {
+        let plan = |plan: &mut Plan| (plan.rate, plan.requests) = (Some(10.0), Some(8));
+        let shares = [0, 1, 2].map(|thread| all(schedule(plan, thread, 3), u64::MAX).len());
         assert_eq!(shares, [3, 3, 2]);
-        let mut closed = Schedule::new(None, Some(1), None, 0, 1);
-        assert_eq!(closed.peek(7), Next::Start(7));
-        closed.take();
-        assert_eq!(closed.peek(7), Next::Never);
+        let warm = |all: &mut Plan| {
+            (all.rate, all.requests, all.warmup) = (Some(10.0), Some(8), Duration::from_secs(1))
+        };
+        assert_eq!(all(schedule(warm, 0, 1), u64::MAX).len(), 10 + 8);
     }
 
     #[test]
-    fn a_closed_loop_starts_nothing_after_its_end() {
-        let closed = Schedule::new(None, None, Some(Duration::from_nanos(10)), 0, 1);
+    fn a_closed_loop_starts_when_it_is_asked_until_its_end() {
+        let ten = Duration::from_nanos(10);
+        let mut closed = schedule(|plan| (plan.duration, plan.requests) = (Some(ten), Some(1)), 0, 1);
         assert_eq!((closed.peek(9), closed.peek(10)), (Next::Start(9), Next::Never));
+        closed.take(9);
+        assert_eq!(closed.peek(9), Next::Never);
     }
 }

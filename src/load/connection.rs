@@ -10,8 +10,6 @@ use std::collections::VecDeque;
 
 /// The first pause before a connection is opened that has failed twice.
 const PAUSE_NS_MIN: u64 = 1_000_000;
-/// The longest.
-const PAUSE_NS_MAX: u64 = 100_000_000;
 
 /// A request on its way. Nanoseconds since the load began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,12 +158,12 @@ impl Connection {
         }
     }
 
-    /// How long it stays closed, after this one.
-    pub fn pause(&mut self) -> u64 {
+    /// How long it stays closed, after this one: at once, then 1 ms, 2 ms and so on to the longest.
+    pub fn pause(&mut self, longest: u64) -> u64 {
         self.failures = if self.answered > 0 { 0 } else { self.failures.saturating_add(1) };
         match self.failures {
             0 | 1 => 0,
-            more => (PAUSE_NS_MIN << (more - 2).min(20)).min(PAUSE_NS_MAX),
+            more => (PAUSE_NS_MIN << (more - 2).min(20)).min(longest),
         }
     }
 }
@@ -219,10 +217,10 @@ mod tests {
     #[test]
     fn pauses_grow_until_something_is_answered() {
         let mut connection = asked(0);
-        let pauses: Vec<u64> = (0..10).map(|_| connection.pause() / 1_000_000).collect();
+        let pauses: Vec<u64> = (0..10).map(|_| connection.pause(100_000_000) / 1_000_000).collect();
         assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 64, 100, 100]);
         connection.answered = 1;
-        assert_eq!((connection.pause(), connection.failures), (0, 0));
+        assert_eq!((connection.pause(100_000_000), connection.failures), (0, 0));
     }
 
     #[test]

@@ -38,7 +38,8 @@ How it loads:
   with what it has waited. The rate is what was answered in the time up to the last answer.
 
 Connections:
-  One that ends is opened again: at once, then after 1 ms, 2 ms and so on to 100 ms while it brings no answer.
+  One that ends is opened again: at once, then after 1 ms, 2 ms and so on to 100 ms while it brings no answer (longer
+  with more than 1,000 of them in a thread: no more than 10,000 attempts a second).
   Requests behind an answer that closes the connection are sent again on another one; all others that a connection
   takes with it are errors. The last of --requests-per-connection asks the server to close (Connection: close), so that
   no local port is kept waiting.

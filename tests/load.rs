@@ -402,10 +402,10 @@ fn in_a_closed_loop_latency_is_the_servers_delay() {
     let server = delayed(Duration::from_millis(20));
     let run = load(&server.url(), &["-c", "4", "-d", "1s"]);
     for name in ["min", "p50"] {
-        assert_near(latency(&run, "latency", name), 0.0225, 0.0025);
+        assert!((0.02..0.04).contains(&latency(&run, "latency", name)), "{run}");
     }
-    // 4 / 0.020
-    assert_near(run["rps"].as_f64().unwrap(), 190.0, 20.0);
+    // four connections, each always with one request
+    assert_near(run["rps"].as_f64().unwrap() * latency(&run, "latency", "mean"), 4.0, 0.4);
     assert_eq!((&run["latency_from"], run["service"].is_null()), (&"send".into(), true));
 }
 
@@ -414,8 +414,9 @@ fn at_a_rate_below_capacity_latency_is_the_servers_delay() {
     let server = delayed(Duration::from_millis(20));
     let run = load(&server.url(), &["-c", "16", "-t", "2", "-d", "1s", "-r", "300"]);
     assert_eq!((count(&run, "requests"), server.requests()), (300, 300));
-    assert_near(latency(&run, "latency", "p50"), 0.0225, 0.0025);
-    assert_near(latency(&run, "service", "p50"), 0.0225, 0.0025);
+    for kind in ["latency", "service"] {
+        assert!((0.02..0.04).contains(&latency(&run, kind, "p50")), "{run}");
+    }
     assert_eq!(run["latency_from"], "intended start");
 }
 
@@ -425,13 +426,16 @@ fn at_a_rate_above_capacity_waiting_counts_and_the_rate_is_the_true_one() {
     let server = delayed(Duration::from_millis(20));
     let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "100"]);
     assert_eq!((count(&run, "requests"), count(&run, "status_2xx"), server.requests()), (100, 100, 100));
-    assert_near(latency(&run, "latency", "min"), 0.022, 0.01);
-    assert_near(latency(&run, "latency", "p50"), 0.53, 0.1);
-    assert_near(latency(&run, "latency", "p90"), 0.94, 0.15);
-    assert_near(latency(&run, "latency", "max"), 1.03, 0.2);
-    assert_near(latency(&run, "service", "p50"), 0.0225, 0.0025);
-    assert_near(run["duration"].as_f64().unwrap(), 2.05, 0.25);
-    assert_near(run["rps"].as_f64().unwrap(), 48.0, 6.0);
+    // on a busy machine they are not quite 20 ms
+    let each = latency(&run, "service", "mean");
+    let waited = |nth: f64| (nth + 1.0) * each - nth * 0.01;
+    assert!((0.02..0.04).contains(&each), "{each}");
+    for (name, nth) in [("p50", 50.0), ("p75", 75.0), ("p90", 90.0), ("max", 99.0)] {
+        assert_near(latency(&run, "latency", name), waited(nth), 0.1);
+    }
+    assert!(latency(&run, "service", "max") < 0.2);
+    assert_near(run["duration"].as_f64().unwrap(), 100.0 * each, 0.1);
+    assert_near(run["rps"].as_f64().unwrap(), 1.0 / each, 4.0);
 }
 
 #[test]

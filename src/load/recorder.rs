@@ -140,16 +140,24 @@ impl Recorder {
     pub fn error(&mut self, kind: ErrorKind, start: u64, now: u64, detail: impl FnOnce() -> String) {
         self.totals.errors[kind as usize] += 1;
         self.totals.details[kind as usize].get_or_insert_with(detail);
-        if start >= self.from {
-            self.counts.errors[kind as usize] += 1;
-            self.first_errors[kind as usize].get_or_insert(Duration::from_nanos(now - self.from));
+        self.count_error(kind, start, now);
+    }
+
+    /// The run is over for a request that was due and could not be sent. What it has waited is the least that its
+    /// latency would be; unless the user has stopped the run, it has timed out.
+    pub fn never_sent(&mut self, start: u64, now: u64, stopped: bool) {
+        if self.open_loop && start >= self.from {
+            record(&mut self.latency, now.saturating_sub(start));
+        }
+        if !stopped {
+            self.count_error(ErrorKind::Timeout, start, now);
         }
     }
 
-    /// A request that was due and could not be sent: what it has waited is the least that its latency would be.
-    pub fn never_sent(&mut self, start: u64, now: u64) {
+    fn count_error(&mut self, kind: ErrorKind, start: u64, now: u64) {
         if start >= self.from {
-            record(&mut self.latency, now.saturating_sub(start));
+            self.counts.errors[kind as usize] += 1;
+            self.first_errors[kind as usize].get_or_insert(Duration::from_nanos(now - self.from));
         }
     }
 

@@ -42,21 +42,16 @@ impl Engine {
             self.schedule.stop();
         }
         while let Some(start) = self.next_start() {
-            if self.schedule.is_open() {
-                self.recorder.never_sent(start, self.now);
-            }
-            self.time_out(start, stopped);
+            self.recorder.never_sent(start, self.now, stopped);
         }
-        for slot in 0..self.connections.len() {
-            while let Some(flight) = self.connections[slot].flights.pop_front() {
-                self.time_out(flight.start, stopped);
-            }
+        if stopped {
+            return;
         }
-    }
-
-    pub(super) fn time_out(&mut self, start: u64, stopped: bool) {
-        if !stopped {
-            self.recorder.error(ErrorKind::Timeout, start, self.now, || "no answer by the end".to_owned());
+        for connection in &mut self.connections {
+            for flight in connection.flights.drain(..) {
+                let detail = || "no answer by the end".to_owned();
+                self.recorder.error(ErrorKind::Timeout, flight.start, self.now, detail);
+            }
         }
     }
 }

@@ -219,7 +219,9 @@ fn this_process() -> &'static std::result::Result<Process, String> {
                 node::CHANNEL_FD
             )
         })?;
-        let stats = stats.and_then(process::take_descriptor);
+        // a foreign master gives none, so whose the number is nobody knows
+        let ours = matches!(master, worker::Master::Uringd { .. });
+        let stats = stats.filter(|stats| ours && Some(*stats) != number).and_then(process::take_descriptor);
         Ok(Process::Worker { inherited: Mutex::new(Some(Inherited { channel, stats })), master })
     })
 }

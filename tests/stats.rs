@@ -156,13 +156,17 @@ fn the_counts_are_those_of_the_load_generator() {
 #[test]
 fn what_goes_wrong_is_counted_by_its_kind() {
     let counted = Counted::start(&["--workers", "1", "--header-timeout", "300ms", "--on-panic", "continue"]);
-    assert_eq!(counted.server.get("/panic").status, 500);
-    counted.expect(&[("panics", 1), ("responses_5xx", 1)]);
+    // two in one turn
+    let mut client = counted.server.connect();
+    client.send("GET /panic HTTP/1.1\r\nHost: test\r\n\r\n".repeat(2));
+    assert_eq!([(); 2].map(|()| client.read_answer().unwrap().status), [500, 500]);
+    drop(client);
+    counted.expect(&[("panics", 2), ("responses_5xx", 2)]);
     // too slow with its head
     let mut slow = counted.server.connect();
     slow.send("GET / HT");
     assert_eq!(slow.read_answer().unwrap().status, 408);
-    counted.expect(&[("timed_out", 1), ("refused", 1), ("requests", 1)]);
+    counted.expect(&[("timed_out", 1), ("refused", 1), ("requests", 2)]);
     // never said anything
     let mut mute = counted.server.connect();
     assert_eq!(mute.read_to_end().unwrap(), b"");
@@ -176,7 +180,7 @@ fn what_goes_wrong_is_counted_by_its_kind() {
     let mut cut = counted.server.connect();
     cut.send("GET /stream-panic?ms=1 HTTP/1.1\r\nHost: test\r\n\r\n");
     let _ = cut.read_to_end();
-    counted.expect(&[("cut", 1), ("panics", 2), ("broken", 1)]);
+    counted.expect(&[("cut", 1), ("panics", 3), ("broken", 1)]);
 }
 
 #[test]
@@ -281,9 +285,34 @@ fn the_latency_files_have_every_request_also_those_of_workers_that_were_killed()
     let stopped = server.wait_for("the last line", |line| line["message"] == "stopped");
     assert_eq!((stopped["requests"].as_u64(), stopped["connections"].as_u64()), (Some(81), Some(81)));
     assert!(stopped["max_us"].as_f64().unwrap() >= 50_000.0, "{stopped}");
-    let last: Vec<String> = server.log().iter().rev().take(5).map(ToString::to_string).collect();
-    assert!(last[0].contains("all") && last[0].contains("81"), "a table for people: {last:?}");
+    let table = server.events("latency");
+    let slots: Vec<_> = table.iter().map(|line| line["slot"].as_str().unwrap()).collect();
+    assert_eq!(slots, ["0", "1", "all"]);
+    assert_eq!(table[2]["count"], 81);
+    assert_eq!(table[2]["max_us"], stopped["max_us"]);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing else is left");
+}
+
+#[test]
+fn people_get_a_table_of_the_latencies_at_exit() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("latency.hgrm").display().to_string();
+    let arguments =
+        ["--listen", "127.0.0.1:0", "--workers", "1", "--log-format", "text", "--latency-report", &report];
+    let server = Server::launch(bare_command(&Program::Uringd.path()).args(arguments));
+    server.wait_for("listening", |line| line.to_string().contains("worker listening"));
+    let setup = server.wait_for("setup", |line| line.to_string().contains("addresses=")).to_string();
+    let address = setup.split("127.0.0.1:").nth(1).unwrap().split(['"', '\\']).next().unwrap();
+    Client::connect(format!("127.0.0.1:{address}").parse().unwrap()).get("/");
+    server.signal("TERM");
+    server.wait_gone();
+    let log: Vec<String> = server.log().iter().filter_map(|line| Some(line.as_str()?.to_owned())).collect();
+    let head = log.iter().position(|line| line.contains("p99.9")).expect("a table");
+    for (line, name) in log[head + 1..].iter().zip(["0", "all"]) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[..2], [name, "1"], "{log:?}");
+    }
+    assert_eq!(log.len(), head + 3);
 }
 
 #[test]

@@ -15,7 +15,6 @@ use super::response::{self, ConnectionField, Response, Rest, Status};
 use crate::stats::{Nanos, Tally};
 use bytes::Bytes;
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::task::Waker;
@@ -130,13 +129,18 @@ pub enum Flow {
 pub struct Exchange {
     unread: Vec<u8>,
     /// When that came; what is on nobody's list came in this turn.
-    arrivals: Option<Box<Arrivals>>,
+    arrivals: Arrivals,
     state: State,
 }
 
-/// When stretches of unread input came, in order.
+/// When stretches of unread input came, in order. Rarely is there more than one.
 #[derive(Debug, Default)]
-struct Arrivals(VecDeque<Arrival>);
+enum Arrivals {
+    #[default]
+    None,
+    One(Arrival),
+    Many(Vec<Arrival>),
+}
 
 /// Up to the octet of this number, counted from the first unread one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,7 +284,7 @@ impl Exchange {
     /// Gives up the connection between two requests: what was read and not answered goes with it.
     pub fn release(&mut self) -> Vec<u8> {
         self.state = State::Ended;
-        self.arrivals = None;
+        self.arrivals = Arrivals::None;
         std::mem::take(&mut self.unread)
     }
 
@@ -288,7 +292,7 @@ impl Exchange {
     pub fn keep(&mut self, input: &[u8], now: Nanos) {
         if !input.is_empty() && !matches!(self.state, State::Ended) {
             self.unread.extend_from_slice(input);
-            self.arrivals.get_or_insert_default().push(self.unread.len(), now);
+            self.arrivals.push(self.unread.len(), now);
         }
     }
 
@@ -302,21 +306,7 @@ impl Exchange {
     /// When the octet came that ends so many of the unread ones.
     #[inline]
     fn arrival(&self, octets: usize, on: &Conditions<'_>) -> Nanos {
-        match &self.arrivals {
-            None => on.tally.now(),
-            Some(arrivals) => arrivals.of(octets).unwrap_or(on.tally.now()),
-        }
-    }
-
-    /// So many of the unread octets are done with.
-    #[inline]
-    fn forget_arrivals(&mut self, octets: usize) {
-        if let Some(arrivals) = &mut self.arrivals {
-            arrivals.consume(octets);
-            if arrivals.0.is_empty() {
-                self.arrivals = None;
-            }
-        }
+        self.arrivals.of(octets).unwrap_or(on.tally.now())
     }
 
     /// Octets that were read and not answered, content that is being collected aside.
@@ -396,11 +386,11 @@ impl Exchange {
             };
             match step {
                 Step::Onward(octets) => {
-                    self.forget_arrivals(octets);
+                    self.arrivals.consume(octets);
                     consumed += octets;
                 }
                 Step::Halt(octets, progress) => {
-                    self.forget_arrivals(octets);
+                    self.arrivals.consume(octets);
                     return (consumed + octets, progress);
                 }
             }
@@ -696,29 +686,54 @@ impl Exchange {
     fn end(&mut self) {
         self.state = State::Ended;
         self.unread = Vec::new();
-        self.arrivals = None;
+        self.arrivals = Arrivals::None;
     }
 }
 
 impl Arrivals {
     /// The unread octets reach up to `end` now.
     fn push(&mut self, end: usize, at: Nanos) {
-        let many = self.0.len() >= ARRIVALS_MAX;
-        match self.0.back_mut() {
-            Some(last) if many || last.at == at => last.end = end,
-            _ => self.0.push_back(Arrival { end, at }),
+        let arrival = Arrival { end, at };
+        match self {
+            Arrivals::None => *self = Arrivals::One(arrival),
+            Arrivals::One(one) if one.at == at => one.end = end,
+            Arrivals::One(one) => *self = Arrivals::Many(vec![*one, arrival]),
+            Arrivals::Many(many) => {
+                let full = many.len() >= ARRIVALS_MAX;
+                match many.last_mut() {
+                    Some(last) if full || last.at == at => last.end = end,
+                    _ => many.push(arrival),
+                }
+            }
         }
     }
 
+    /// When the octet came that is the last of so many.
+    #[inline]
     fn of(&self, octets: usize) -> Option<Nanos> {
-        self.0.iter().find(|arrival| arrival.end >= octets).map(|arrival| arrival.at)
+        let reaches = |arrival: &&Arrival| arrival.end >= octets;
+        match self {
+            Arrivals::None => None,
+            Arrivals::One(one) => Some(one).filter(reaches).map(|arrival| arrival.at),
+            Arrivals::Many(many) => many.iter().find(reaches).map(|arrival| arrival.at),
+        }
     }
 
+    /// So many of the unread octets are done with.
+    #[inline]
     fn consume(&mut self, octets: usize) {
-        while self.0.front().is_some_and(|arrival| arrival.end <= octets) {
-            self.0.pop_front();
+        match self {
+            Arrivals::None => {}
+            Arrivals::One(one) if one.end <= octets => *self = Arrivals::None,
+            Arrivals::One(one) => one.end -= octets,
+            Arrivals::Many(many) => {
+                many.drain(..many.partition_point(|arrival| arrival.end <= octets));
+                many.iter_mut().for_each(|arrival| arrival.end -= octets);
+                if many.is_empty() {
+                    *self = Arrivals::None;
+                }
+            }
         }
-        self.0.iter_mut().for_each(|arrival| arrival.end -= octets);
     }
 }
 
@@ -1542,12 +1557,12 @@ mod tests {
         for octet in 0..1_000 {
             arrivals.push(octet + 1, octet as Nanos);
         }
-        assert_eq!(arrivals.0.len(), ARRIVALS_MAX);
+        assert!(matches!(&arrivals, Arrivals::Many(many) if many.len() == ARRIVALS_MAX));
         assert_eq!([1, 10, 64, 1_000].map(|octets| arrivals.of(octets)), [0, 9, 63, 63].map(Some));
         assert_eq!(arrivals.of(1_001), None);
         arrivals.consume(10);
         assert_eq!([1, 2, 990].map(|octets| arrivals.of(octets)), [10, 11, 63].map(Some));
         arrivals.consume(990);
-        assert!(arrivals.0.is_empty());
+        assert!(matches!(arrivals, Arrivals::None));
     }
 }

@@ -4,11 +4,11 @@
 //! Neighbours: `stats::book` has the numbers, `stats::{hlog, report}` the forms; `master::run` opens one of these before the
 //! first worker is started and finishes it when the last one is gone.
 
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::error::{Error, Result};
-use crate::stats::Book;
 use crate::stats::hlog::IntervalLog;
 use crate::stats::report::{self, Unit};
+use crate::stats::{Book, Latency};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,12 +19,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a line of the log is.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the report's numbers are divided by to be microseconds.
-const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
-
 /// See the module's comment.
 pub struct LatencyFiles {
     book: Book,
+    format: LogFormat,
     log: Option<Log>,
     report: Option<Report>,
 }
@@ -52,7 +50,7 @@ impl LatencyFiles {
     pub fn open(config: &Config, book: Book) -> Result<LatencyFiles> {
         let log = config.latency_log.as_deref().map(|path| Log::open(path, &book)).transpose()?;
         let report = config.latency_report.as_deref().map(Report::open).transpose()?;
-        Ok(LatencyFiles { book, log, report })
+        Ok(LatencyFiles { book, format: config.log_format, log, report })
     }
 
     /// The last worker is gone: writes what is left and, where either file was asked for, the table that people read.
@@ -69,6 +67,9 @@ impl LatencyFiles {
             if let Err(error) = report.write(&self.book) {
                 tracing::error!("cannot write --latency-report {path}: {error}");
             }
+        }
+        if self.format == LogFormat::Json {
+            return log_table(&self.book);
         }
         let mut text = b"\nlatency from a request's last byte to its answer, by worker slot\n\n".to_vec();
         if table(&self.book, &mut text).is_ok() {
@@ -93,6 +94,7 @@ impl Log {
             loop {
                 let over = over.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout);
                 if let Err(error) = log.write() {
+                    log.book.stop_log();
                     let path = path.display();
                     return tracing::error!("--latency-log {path} ends here, it cannot be written: {error}");
                 }
@@ -141,10 +143,32 @@ impl Report {
 
     fn write(mut self, book: &Book) -> io::Result<()> {
         let mut text = Vec::new();
-        report::hgrm(book.total().latency.histogram(), NANOSECONDS_PER_MICROSECOND, &mut text)?;
+        report::hgrm(book.total().latency.histogram(), Unit::Nanoseconds.per_microsecond(), &mut text)?;
         self.file.write_all(&text)?;
         fs::rename(&self.beside, &self.path)
     }
+}
+
+/// The same for machines: an event for each slot, and one for all.
+fn log_table(book: &Book) {
+    let line = |slot: &str, latency: &Latency| {
+        let micros = |share| latency.quantile(share).as_nanos() as f64 / 1e3;
+        tracing::info!(
+            event = "latency",
+            slot,
+            count = latency.count(),
+            p50_us = micros(0.5),
+            p75_us = micros(0.75),
+            p90_us = micros(0.9),
+            p99_us = micros(0.99),
+            p99_9_us = micros(0.999),
+            p99_99_us = micros(0.9999),
+            max_us = micros(1.0),
+            "from a request's last byte to its answer"
+        );
+    };
+    book.by_slot().iter().for_each(|(slot, stats)| line(&slot.to_string(), &stats.latency));
+    line("all", &book.total().latency);
 }
 
 /// A line for each slot, and one for all.

@@ -30,6 +30,10 @@ const HALF: usize = 1 << (EXACT_BITS - 1);
 const BUCKET_COUNT: usize = bucket(LONGEST_NS) + 1;
 const WORDS: usize = BUCKETS + BUCKET_COUNT;
 
+/// More than anybody counts in one bucket. A process that writes where it should not must not have the sums of others
+/// overflow.
+const COUNT_MAX: u64 = 1 << 48;
+
 const _: () = assert!(COUNTERS + Counters::NAMES.len() <= BUCKETS);
 
 /// See the module's comment. Clones show the same memory.
@@ -78,7 +82,7 @@ impl Area {
         for (number, word) in words[BUCKETS..].iter().enumerate() {
             match word.load(Relaxed) {
                 0 => {}
-                count => latency.record(lowest_of(number), count),
+                count => latency.record(lowest_of(number), count.min(COUNT_MAX)),
             }
         }
         Stats { counters: Counters::of_values(values), latency }
@@ -153,6 +157,21 @@ mod tests {
         let stats = area.read();
         assert_eq!((stats.counters, area.heartbeat(), stats.latency.count()), (counters, 77, 2));
         assert!(stats.latency.max() >= std::time::Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn memory_that_somebody_scribbled_on_is_read_to_an_end() {
+        for pattern in [u64::MAX, 0x4141_4141_4141_4141] {
+            let (area, _) = Area::create().unwrap();
+            area.0.words()[1..].iter().for_each(|word| word.store(pattern, Relaxed));
+            let mut total = area.read();
+            total.add(&area.read());
+            assert!(total.latency.quantile(0.5) <= total.latency.max());
+            let _ = total.counters.responses();
+            assert_eq!(total.latency.since(&Latency::new()).count(), total.latency.count());
+            let table = crate::stats::report::levels(total.latency.histogram(), 5);
+            assert!(table.len() < 1_000, "{}", table.len());
+        }
     }
 
     #[test]

@@ -80,6 +80,11 @@ impl Book {
         self.accounts().unlogged.get_or_insert_default();
     }
 
+    /// Nobody takes it any more.
+    pub(crate) fn stop_log(&self) {
+        self.accounts().unlogged = None;
+    }
+
     /// The latencies recorded since this was last called, by worker, those without any left out.
     pub(crate) fn take_unlogged(&self) -> Vec<(WorkerId, Latency)> {
         let mut accounts = self.accounts();
@@ -184,5 +189,11 @@ mod tests {
         book.close(1);
         assert!(book.take_unlogged().is_empty());
         assert_eq!(book.total().latency.count(), 1);
+        book.keep_log();
+        book.stop_log();
+        let area = Area::attach(&book.open(2, 0).unwrap()).unwrap();
+        area.record(5, 1);
+        book.close(2);
+        assert!(book.take_unlogged().is_empty());
     }
 }

@@ -59,7 +59,7 @@ counters! {
     broken,
     /// Answers that were cut off because their content failed: a stream's error, a file that shrank.
     cut,
-    /// Panics of the program.
+    /// Panics of the program that its worker survived.
     panics,
     /// Accepts that failed for want of descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM).
     accept_failures,
@@ -78,7 +78,8 @@ counters! {
 impl Counters {
     /// Final answers of all classes.
     pub fn responses(&self) -> u64 {
-        self.responses_2xx + self.responses_3xx + self.responses_4xx + self.responses_5xx
+        let classes = [self.responses_2xx, self.responses_3xx, self.responses_4xx, self.responses_5xx];
+        classes.into_iter().fold(0, u64::wrapping_add)
     }
 
     /// Adds another process's. Wraps rather than panics: who writes the other one may be out of its mind.

@@ -17,6 +17,11 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// How many of it are a microsecond: the unit of our percentile tables.
+    pub fn per_microsecond(self) -> f64 {
+        self.per_millisecond() / 1e3
+    }
+
     /// How many of it are a millisecond.
     pub fn per_millisecond(self) -> f64 {
         match self {
@@ -87,8 +92,9 @@ pub fn levels(histogram: &Histogram<u64>, ticks: u32) -> Vec<Level> {
     let (mut levels, mut percentile, mut count) = (vec![], 0.0, 0);
     for step in histogram.iter_recorded() {
         let value = step.value_iterated_to();
-        count += step.count_at_value();
-        while 100.0 * count as f64 / total as f64 >= percentile {
+        count = step.count_at_value().saturating_add(count);
+        // counts beyond what a fraction can tell apart round to all of them before they are
+        while percentile < 100.0 && 100.0 * count as f64 / total as f64 >= percentile {
             levels.push(Level { value, percentile, count });
             if count == total {
                 levels.push(Level { value, percentile: 100.0, count });

@@ -27,8 +27,9 @@ impl Meter {
 
     /// What others count.
     #[inline]
-    pub fn set_aside(&mut self, active: u32, accept_failures: u64) {
+    pub fn set_aside(&mut self, active: u32, accept_failures: u64, panics: u64) {
         self.counters.active = active.into();
+        self.counters.panics = panics;
         self.counters.accept_failures = accept_failures;
     }
 
@@ -72,16 +73,17 @@ mod tests {
         }
         meter.tally.requested();
         meter.counters.bytes_in += 300;
-        meter.set_aside(4, 2);
+        meter.set_aside(4, 2, 0);
         assert_eq!(meter.end(1_500), 500);
         meter.begin(5_000);
         meter.tally.answered(503, 1_000);
-        meter.set_aside(3, 2);
+        meter.set_aside(3, 2, 1);
         assert_eq!(meter.end(5_010), 10);
         let stats = area.read();
         let expected = Counters {
             active: 3,
             accept_failures: 2,
+            panics: 1,
             requests: 4,
             responses_2xx: 3,
             responses_5xx: 1,

@@ -35,6 +35,7 @@ const NO_TEXT: &str = "a payload that is no text";
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static PANICS: Cell<u64> = const { Cell::new(0) };
     static ABORTS: Cell<bool> = const { Cell::new(false) };
     static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
 }
@@ -77,8 +78,15 @@ pub fn guard<T>(doing: impl FnOnce() -> String, call: impl FnOnce() -> T) -> Opt
     outcome.map_err(|payload| mourn(&doing(), &*payload)).ok()
 }
 
+/// How many panics of the program this thread has survived.
+#[inline]
+pub fn panics() -> u64 {
+    PANICS.get()
+}
+
 #[cold]
 fn mourn(doing: &str, payload: &(dyn Any + Send)) {
+    PANICS.set(PANICS.get() + 1);
     report(doing, payload);
     if ABORTS.get() {
         std::process::abort();

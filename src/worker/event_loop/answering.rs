@@ -29,12 +29,9 @@ impl<H: Handler> EventLoop<H> {
     /// After a panic the master is asked for a replacement, unless `--on-panic` has it otherwise.
     #[inline]
     pub(super) fn mourn(&mut self) {
-        if std::mem::take(&mut self.panicked) {
-            self.meter.counters.panics += 1;
-            if self.settings.on_panic == OnPanic::Suicide {
-                self.exit_code = 1;
-                self.control.suicide();
-            }
+        if std::mem::take(&mut self.panicked) && self.settings.on_panic == OnPanic::Suicide {
+            self.exit_code = 1;
+            self.control.suicide();
         }
     }
 

@@ -205,7 +205,7 @@ impl<H: Handler> EventLoop<H> {
         self.drain_on();
         self.begin_queues();
         self.control.flush();
-        self.meter.set_aside(self.connections.live(), self.listeners.failures());
+        self.meter.set_aside(self.connections.live(), self.listeners.failures(), service::panics());
         let took = self.meter.end(self.clock.read());
         if self.clock.is_slow(took) {
             let ms = took / 1_000_000;

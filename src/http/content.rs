@@ -13,9 +13,14 @@ use std::io;
 /// Memory taken ahead for a content whose length was announced: what is only announced costs nobody anything.
 const RESERVED_OCTETS_MAX: u64 = 64 * 1024;
 
+/// Content of so much is long.
+const LONG_OCTETS: u64 = 64 * 1024;
+
 /// Content on its way.
 #[derive(Debug)]
 pub(super) struct Content {
+    /// Octets of it that have come, with their framing.
+    came: u64,
     end: End,
     sink: Sink,
 }
@@ -63,11 +68,17 @@ impl Content {
             Framing::Length(length) => End::After(length),
             Framing::Chunked => End::Chunk(Chunked::with_room(limit)),
         };
-        Content { end, sink }
+        Content { came: 0, end, sink }
     }
 
     /// Takes what belongs to the content.
     pub(super) fn take(&mut self, input: &[u8]) -> Result<Taken, Status> {
+        let taken = self.take_all(input)?;
+        self.came += taken.octets as u64;
+        Ok(taken)
+    }
+
+    fn take_all(&mut self, input: &[u8]) -> Result<Taken, Status> {
         let sink = &mut self.sink;
         match &mut self.end {
             End::After(left) => {
@@ -93,6 +104,11 @@ impl Content {
                 }
             }
         }
+    }
+
+    /// Much has come already, or is known to be still to come.
+    pub(super) fn is_long(&self) -> bool {
+        self.came >= LONG_OCTETS || matches!(self.end, End::After(left) if left >= LONG_OCTETS)
     }
 
     /// What becomes of it.

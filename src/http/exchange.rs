@@ -340,6 +340,12 @@ impl Exchange {
         matches!(self.state, State::Content(_))
     }
 
+    /// A request's content is on its way, and much of it is still to come.
+    #[inline]
+    pub fn is_amid_long_content(&self) -> bool {
+        matches!(&self.state, State::Content(incoming) if incoming.content.is_long())
+    }
+
     /// The last answer is written.
     pub fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended)

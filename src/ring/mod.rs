@@ -261,7 +261,10 @@ impl Ring {
                 assert!(before.is_none(), "one connect in flight per connection");
                 (Kind::Connect, opcode::Connect::new(socket, start, octets).build())
             }
-            Op::Receive => (Kind::Receive, opcode::RecvMulti::new(socket, self.buffers.group()).build()),
+            Op::Receive => {
+                (Kind::Receive, opcode::RecvMulti::new(socket, self.buffers.narrow_group()).build())
+            }
+            Op::ReceiveContent => (Kind::Receive, self.receive_content(socket)),
             Op::Send(message) => {
                 let mut gathered = Box::new(Gathered { header: GatherHeader::new(message.parts()), message });
                 let header = gathered.header.settled();
@@ -290,6 +293,17 @@ impl Ring {
             Op::File(op) => (Kind::File, self.file(token.slot, op)),
         };
         entry.user_data(token.pack(kind))
+    }
+
+    /// The kernel takes a length of zero for the whole buffer.
+    fn receive_content(&mut self, socket: Fixed) -> squeue::Entry {
+        match self.buffers.wide_group(&self.ring) {
+            None => opcode::RecvMulti::new(socket, self.buffers.narrow_group()).build(),
+            Some(group) => opcode::Recv::new(socket, std::ptr::null_mut(), 0)
+                .buf_group(group)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
+        }
     }
 
     /// SOCK_NONBLOCK so that a socket that travels to another process does not block it there; close-on-exec does
@@ -565,6 +579,36 @@ mod tests {
         assert!(ring.in_flight >= 4);
         assert!(ring.join(JOIN_PATIENCE), "{} left", ring.in_flight);
         assert!(ring.sends.is_empty());
+    }
+
+    #[test]
+    fn long_content_is_received_in_wide_buffers_and_they_come_back() {
+        let mut ring = Ring::new().expect("a ring");
+        ring.register_slots(8).expect("slots");
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        ring.install(0, ours.as_fd()).expect("a free slot");
+        let token = Token::new(0, 0);
+        let mut wait = |ring: &mut Ring| -> (Lease, bool) {
+            ring.turn(&mut vec![], Duration::from_secs(20)).expect("a turn");
+            match ring.next() {
+                Some(Completion::Received { what: Received::Data(lease), armed, .. }) => (lease, armed),
+                other => panic!("{other:?}"),
+            }
+        };
+        // more often than there are buffers
+        for round in 0..20u8 {
+            theirs.write_all(&vec![round; 60_000]).expect("room for that");
+            ring.push(token, Op::ReceiveContent);
+            let (lease, armed) = wait(&mut ring);
+            assert_eq!((ring.buffers.bytes(&lease), armed), (&vec![round; 60_000][..], false));
+            ring.buffers.give_back(lease);
+        }
+        theirs.write_all(&[7; 5_000]).expect("room for that");
+        ring.push(token, Op::Receive);
+        let (lease, armed) = wait(&mut ring);
+        assert_eq!((ring.buffers.bytes(&lease), armed), (&[7; 2_048][..], true));
+        ring.buffers.give_back(lease);
+        assert!(ring.join(JOIN_PATIENCE), "{} left", ring.in_flight);
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub enum Op<'a> {
     Connect(Arc<Address>),
     /// Receives until told otherwise, into buffers of the pool.
     Receive,
+    /// Receives once, into one of a few wide buffers: 64 KiB of long content cost what 2 KiB do. Where there is no memory
+    /// for those it is a `Receive`.
+    ReceiveContent,
     /// Sends this (or the first part of it) and says how much went.
     Send(Message),
     /// Brings a piece of a file into memory, on a thread of the kernel's, so that a send does not wait for the disk.

@@ -71,6 +71,8 @@ pub struct Connection {
     pub receiving: bool,
     /// Its cancel is on its way.
     pub cancelling: bool,
+    /// It is one for long content, and ends by itself.
+    pub wide: bool,
     /// An `Op::Send` is in flight, or the `Op::Populate` before one.
     pub sending: bool,
     /// An `Op::Shutdown` is in flight.
@@ -186,6 +188,7 @@ impl Connection {
             queue: None,
             receiving: false,
             cancelling: false,
+            wide: false,
             sending: false,
             shutting: false,
             peer_ended: false,

@@ -112,7 +112,9 @@ impl<H: Handler> EventLoop<H> {
             Next::Wait => self.handle_on(slot),
             Next::Resume | Next::Close { .. } => return self.flush_then(slot, next),
         }
-        if !self.connections.at(slot).receiving {
+        if self.connections.at(slot).receiving {
+            self.widen_receive(slot);
+        } else {
             let token = self.connections.token(slot);
             self.receive_again(token);
         }

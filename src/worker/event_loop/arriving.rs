@@ -94,8 +94,20 @@ impl<H: Handler> EventLoop<H> {
     }
 
     pub(super) fn arm_receive(&mut self, token: Token) {
-        self.connections.at(token.slot).receiving = true;
-        self.ring.push(token, Op::Receive);
+        let connection = self.connections.at(token.slot);
+        connection.receiving = true;
+        connection.wide = connection.exchange.is_amid_long_content();
+        self.ring.push(token, if connection.wide { Op::ReceiveContent } else { Op::Receive });
+    }
+
+    /// Ends the receive of requests early, where long content has begun: the next one is for that.
+    #[inline]
+    pub(super) fn widen_receive(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if !connection.wide && !connection.cancelling && connection.exchange.is_amid_long_content() {
+            connection.cancelling = true;
+            self.ring.push(self.connections.token(slot), Op::CancelReceive);
+        }
     }
 
     #[inline]

@@ -85,9 +85,14 @@ fn default_directory(options: &Options, root: &Path, date: &str, machine: &resul
     root.join(format!("benches/results/{date}-{}cpu-linux-{}", machine.cores, kernel.join(".")))
 }
 
-/// As it was typed.
+/// As it was typed, but for what has no part in the figures.
 fn command() -> String {
-    let typed: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words =
+        std::env::args().skip(1).filter(|word| !["--bench", "--build-peers"].contains(&word.as_str()));
+    let mut typed: Vec<String> = words.filter(|word| !word.starts_with("--out=")).collect();
+    if let Some(place) = typed.iter().position(|word| word == "--out") {
+        typed.drain(place..(place + 2).min(typed.len()));
+    }
     match typed.is_empty() {
         true => "cargo bench --bench versus".to_owned(),
         false => format!("cargo bench --bench versus -- {}", typed.join(" ")),

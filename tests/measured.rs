@@ -185,9 +185,9 @@ fn a_profile_becomes_a_table_whose_columns_stand_below_each_other() {
     let results = results();
     let text = tables::of(&results.profiles[0], "uringd").text();
     let expected =
-        "        requests/s  to uringd  CPU us  user  system  to uringd     p50   p99  p99.9   RssAnon
-uringd     100,000       1.00    4.00  3.00    1.00       1.00  100 us  0 us   0 us  0.00 MiB
-nginx       50,000       0.50    8.00  7.00    1.00       2.00  100 us  0 us   0 us  0.00 MiB  3 reset
+        "        requests/s  to uringd  CPU us  user  system  to uringd    p50  p99  p99.9   RssAnon
+uringd     100,000       1.00    4.00  3.00    1.00       1.00  100us  0us    0us  0.00 MiB
+nginx       50,000       0.50    8.00  7.00    1.00       2.00  100us  0us    0us  0.00 MiB  3 reset
 ";
     assert_eq!(text, expected);
 }
@@ -213,8 +213,8 @@ interleaved rounds of 1.5 s.
 
 | | requests/s | to uringd | CPU us | user | system | to uringd | p50 | p99 | p99.9 | RssAnon | |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|
-| uringd | 100,000 | 1.00 | 4.00 | 3.00 | 1.00 | 1.00 | 100 us | 0 us | 0 us | 0.00 MiB | |
-| nginx | 50,000 | 0.50 | 8.00 | 7.00 | 1.00 | 2.00 | 100 us | 0 us | 0 us | 0.00 MiB | 3 reset |
+| uringd | 100,000 | 1.00 | 4.00 | 3.00 | 1.00 | 1.00 | 100us | 0us | 0us | 0.00 MiB | |
+| nginx | 50,000 | 0.50 | 8.00 | 7.00 | 1.00 | 2.00 | 100us | 0us | 0us | 0.00 MiB | 3 reset |
 
 skipped: floor (reads no bodies)
 ";
@@ -236,8 +236,8 @@ fn what_workers_that_go_cost_their_clients_is_told_by_kind_of_client() {
     let expected = "\
 | | signals | requests | failed | connections | longest gap | p99.9 | longest | |
 |---|---:|---:|---:|---:|---:|---:|---:|---|
-| nginx, new connections | 5 | 10 | 3 | 0 | 12.5 ms | 0 us | 0 us | 3 closed early |
-| nginx, keep-alive | 5 | 10 | 40 | 0 | 12.5 ms | 0 us | 0 us | 40 closed early |
+| nginx, new connections | 5 | 10 | 3 | 0 | 12.5ms | 0us | 0us | 3 closed early |
+| nginx, keep-alive | 5 | 10 | 40 | 0 | 12.5ms | 0us | 0us | 40 closed early |
 ";
     assert_eq!(tables::of(&results.profiles[0], "uringd").markdown(), expected);
     let section = readme::section(&results, "x");
@@ -252,8 +252,8 @@ fn at_a_fixed_rate_the_readme_tells_latencies() {
     let expected = "\
 | | p50 | p99 | p99.9 | longest | failed |
 |---|---:|---:|---:|---:|---:|
-| uringd | 100 us | 0 us | 0 us | 0 us | 0 |
-| nginx | 100 us | 0 us | 0 us | 0 us | 3 |
+| uringd | 100us | 0us | 0us | 0us | 0 |
+| nginx | 100us | 0us | 0us | 0us | 3 |
 ";
     assert!(section.ends_with(expected), "{section}");
 }
@@ -264,7 +264,7 @@ fn figures_have_three_digits_and_a_unit_that_fits() {
     for (value, expected) in table {
         assert_eq!(tables::microseconds(value), expected);
     }
-    let table = [(999, "999 us"), (1_234, "1.23 ms"), (999_999, "1,000 ms"), (2_500_000, "2.50 s")];
+    let table = [(999, "999us"), (1_234, "1.23ms"), (999_999, "1.00s"), (2_500_000, "2.50s")];
     for (us, expected) in table {
         assert_eq!(tables::latency(us), expected);
     }

@@ -63,6 +63,9 @@ pub fn run(options: &Options, root: &Path) -> Result<(), String> {
     {
         eprintln!("skipped: {}: {}", server.0, server.1);
     }
+    if options.out.is_none() && !options.quick && out.exists() {
+        return Err(format!("{} has results already: remove it, or name another with --out", out.display()));
+    }
     println!("{}", tables::machine(&bench.results));
     println!("{}", tables::how(&bench.results));
     for profile in PROFILES.iter().filter(|profile| options.wants_profile(profile.name)) {
@@ -205,8 +208,8 @@ impl<'a> Bench<'a> {
             let flags = profile.flags(self.options.quick, self.scratch).into_iter().chain(own).collect();
             let clients = Clients { name: Some(name), flags };
             for peer in peers {
-                match self.start(peer, profile) {
-                    Ok(server) => measured.runs.extend(self.measure(profile, &server, &clients, 1)),
+                match self.measure_afresh(profile, peer, &clients) {
+                    Ok(runs) => measured.runs.extend(runs),
                     // the second kind of client says it again
                     Err(skipped) if measured.skipped.iter().any(|known| known.server == skipped.server) => {}
                     Err(skipped) => measured.skipped.push(skipped),
@@ -238,33 +241,8 @@ impl<'a> Bench<'a> {
     /// One measurement, again where the hypervisor disturbed it; all of them are told.
     fn measure(&mut self, profile: &Profile, server: &Running, clients: &Clients, round: u32) -> Vec<Run> {
         let mut runs = vec![];
-        let repeats = if self.options.quick { 0 } else { REPEATS };
-        for _ in 0..=repeats {
-            let run = match profile.is_trouble() {
-                true => self.once_troubled(profile, server, clients),
-                false => self.once(profile, server, clients),
-            };
-            thread::sleep(PAUSE);
-            let (run, saved) = match run {
-                Ok((run, saved)) => (run, Some(saved)),
-                Err(problem) => (Run { problem: Some(problem), ..Run::default() }, None),
-            };
-            let run = Run {
-                server: server.peer.name.to_owned(),
-                clients: clients.name.map(str::to_owned),
-                round,
-                disturbed: run.stolen > STOLEN_MAX,
-                ..run
-            };
-            progress(profile, &run, self.options.rounds());
-            self.raw.extend(saved.map(|load| Raw {
-                profile: profile.name.to_owned(),
-                server: run.server.clone(),
-                clients: run.clients.clone(),
-                round,
-                disturbed: run.disturbed,
-                load,
-            }));
+        for _ in 0..=self.repeats() {
+            let run = self.attempt(profile, server, clients, round);
             let disturbed = run.disturbed;
             runs.push(run);
             if !disturbed {
@@ -272,6 +250,59 @@ impl<'a> Bench<'a> {
             }
         }
         runs
+    }
+
+    /// The same with a pool of its own for each attempt.
+    fn measure_afresh(
+        &mut self,
+        profile: &Profile,
+        peer: &'static Peer,
+        clients: &Clients,
+    ) -> Result<Vec<Run>, Skipped> {
+        let mut runs = vec![];
+        for _ in 0..=self.repeats() {
+            let server = self.start(peer, profile)?;
+            let run = self.attempt(profile, &server, clients, 1);
+            let disturbed = run.disturbed;
+            runs.push(run);
+            if !disturbed {
+                break;
+            }
+        }
+        Ok(runs)
+    }
+
+    fn repeats(&self) -> u32 {
+        if self.options.quick { 0 } else { REPEATS }
+    }
+
+    fn attempt(&mut self, profile: &Profile, server: &Running, clients: &Clients, round: u32) -> Run {
+        let run = match profile.is_trouble() {
+            true => self.once_troubled(profile, server, clients),
+            false => self.once(profile, server, clients),
+        };
+        thread::sleep(PAUSE);
+        let (run, saved) = match run {
+            Ok((run, saved)) => (run, Some(saved)),
+            Err(problem) => (Run { problem: Some(problem), ..Run::default() }, None),
+        };
+        let run = Run {
+            server: server.peer.name.to_owned(),
+            clients: clients.name.map(str::to_owned),
+            round,
+            disturbed: run.stolen > STOLEN_MAX,
+            ..run
+        };
+        progress(profile, &run, self.options.rounds());
+        self.raw.extend(saved.map(|load| Raw {
+            profile: profile.name.to_owned(),
+            server: run.server.clone(),
+            clients: run.clients.clone(),
+            round,
+            disturbed: run.disturbed,
+            load,
+        }));
+        run
     }
 
     fn once(&self, profile: &Profile, server: &Running, clients: &Clients) -> Result<(Run, Saved), String> {

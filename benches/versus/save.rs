@@ -1,5 +1,5 @@
 //! Writes what was measured: `results.json` (all figures), `tables.md`, `runs.jsonl` (what uringload said, one line a
-//! run), `PROFILE/SERVER.hgrm` (all rounds together) and `PROFILE.html` (the curves of all servers, one over the other).
+//! run), `PROFILE/SERVER.hgrm` (all rounds together, in microseconds) and `PROFILE.html` (the curves of all servers, one over the other).
 
 use crate::results::Results;
 use crate::tables;
@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use uringd::load::html;
 use uringd::load::json::{Saved, SavedSecond};
-use uringd::stats::report;
+use uringd::stats::report::{self, Unit};
 
 /// What uringload said of one run, with its place among the others.
 #[derive(Serialize)]
@@ -75,8 +75,7 @@ fn curves(directory: &Path, results: &Results, profile: &str, raw: &[Raw]) -> io
     for (name, saved) in &merged {
         let mut file =
             BufWriter::new(File::create(tables.join(format!("{}.hgrm", name.replace([' ', ','], "-"))))?);
-        // in milliseconds, as HdrHistogram's plotters expect it
-        report::hgrm(&saved.histogram, 1000.0, &mut file)?;
+        report::hgrm(&saved.histogram, Unit::Microseconds.per_microsecond(), &mut file)?;
         file.flush()?;
     }
     let named: Vec<(&str, &Saved)> = merged.iter().map(|(name, saved)| (name.as_str(), saved)).collect();

@@ -1,6 +1,7 @@
 //! Results as tables, for the terminal and as Markdown.
 
 use crate::results::{Profile, Results, Row, Run};
+use uringd::stats::report::{self, Unit};
 
 /// Cells, the first of each line a name.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,11 +187,7 @@ pub fn microseconds(value: f64) -> String {
 
 /// In the unit that fits.
 pub fn latency(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} us"),
-        1_000..1_000_000 => format!("{} ms", microseconds(us as f64 / 1e3)),
-        _ => format!("{} s", microseconds(us as f64 / 1e6)),
-    }
+    report::time(us as f64, Unit::Microseconds)
 }
 
 /// In MiB.
@@ -205,13 +202,5 @@ pub fn two_digits(value: f64) -> String {
 
 /// A whole number with commas.
 pub fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    report::grouped(value.round() as u64)
 }

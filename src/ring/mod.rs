@@ -588,7 +588,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         ring.install(0, ours.as_fd()).expect("a free slot");
         let token = Token::new(0, 0);
-        let mut wait = |ring: &mut Ring| -> (Lease, bool) {
+        let wait = |ring: &mut Ring| -> (Lease, bool) {
             ring.turn(&mut vec![], Duration::from_secs(20)).expect("a turn");
             match ring.next() {
                 Some(Completion::Received { what: Received::Data(lease), armed, .. }) => (lease, armed),

@@ -6,7 +6,8 @@ use super::figures::{Cell, Named, Row, percentiles, rate_missed, remarks, result
 use super::html;
 use super::json::{self, Saved};
 use crate::stats::report::columns;
-use std::fs::{self, File};
+use crate::stats::whole_file::WholeFile;
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -52,9 +53,9 @@ fn read(path: &Path) -> Result<Saved, String> {
 }
 
 fn write_page(path: &Path, title: &str, runs: &[Named<'_>]) -> io::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
+    let mut out = BufWriter::new(WholeFile::create(path)?);
     html::page(title, &[], runs, &mut out)?;
-    out.flush()
+    out.into_inner()?.finish()
 }
 
 /// A file's name without its folder and its ending; the whole path where others have the same.

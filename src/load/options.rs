@@ -37,6 +37,10 @@ How it loads:
   answered and count. A request that was due and could not be sent even then is a timeout, and counts in the latencies
   with what it has waited. The rate is what was answered in the time up to the last answer.
 
+Results:
+  FILE of --json, --hgrm and --html is written as FILE.new and takes its place when it is whole: a run that fails
+  leaves the last one's. Of --hlog it is written as the run goes on.
+
 Connections:
   One that ends is opened again: at once, then after 1 ms, 2 ms and so on to 100 ms while it brings no answer (longer
   with more than 1,000 of them in a thread: no more than 10,000 attempts a second).
@@ -149,11 +153,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,
 
-    /// Where to write the percentile table that HdrHistogram's plotters read
+    /// Where to write the percentile table that HdrHistogram's plotters read, in microseconds
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
 
-    /// Where to write HdrHistogram's interval log (V2), one tag a thread
+    /// Where to write HdrHistogram's interval log (V2) as the run goes on, one tag a thread
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
 

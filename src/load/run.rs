@@ -12,6 +12,7 @@ use super::schedule::nanoseconds;
 use super::target::Target;
 use super::{html, json, summary};
 use crate::stats::report::{self, Unit};
+use crate::stats::whole_file::WholeFile;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use std::fs::File;
@@ -61,29 +62,29 @@ fn make_room(plan: &Plan) -> Result<(), String> {
     Err(format!("{connections} connections need {wanted} open files, and the limit is {hard} (ulimit -Hn)"))
 }
 
-/// Files that results go to, created before the run: a wrong path must not cost one.
+/// Files that results go to, created before the run: a wrong path must not cost one. What a failed run would have written
+/// leaves the last one's as it was; the log is written as the run goes on.
 struct Outputs {
-    json: Option<Box<dyn Write>>,
+    json: Option<WholeFile>,
     json_is_stdout: bool,
-    hgrm: Option<BufWriter<File>>,
+    hgrm: Option<WholeFile>,
     hlog: Mutex<Option<Box<dyn Write>>>,
-    html: Option<BufWriter<File>>,
+    html: Option<WholeFile>,
 }
 
 impl Outputs {
     fn create(options: &Options) -> Result<Outputs, String> {
-        let file = |path: &Path| {
-            File::create(path).map(BufWriter::new).map_err(|error| format!("{}: {error}", path.display()))
-        };
-        let optional = |path: &Option<_>| path.as_deref().map(file).transpose();
+        let failed = |path: &Path, error| format!("{}: {error}", path.display());
+        let whole = |path: &Path| WholeFile::create(path).map_err(|error| failed(path, error));
+        let optional = |path: Option<&Path>| path.map(whole).transpose();
         let json_is_stdout = options.json.as_deref() == Some(Path::new("-"));
-        let json: Option<Box<dyn Write>> = match &options.json {
-            Some(_) if json_is_stdout => Some(Box::new(io::stdout())),
-            Some(path) => Some(Box::new(file(path)?)),
-            None => None,
+        let json = optional(options.json.as_deref().filter(|_| !json_is_stdout))?;
+        let (hgrm, html) = (optional(options.hgrm.as_deref())?, optional(options.html.as_deref())?);
+        let stream = |path: &Path| match File::create(path) {
+            Ok(file) => Ok(Box::new(BufWriter::new(file)) as Box<dyn Write>),
+            Err(error) => Err(failed(path, error)),
         };
-        let hlog = optional(&options.hlog)?.map(|file| Box::new(file) as Box<dyn Write>);
-        let (hgrm, html) = (optional(&options.hgrm)?, optional(&options.html)?);
+        let hlog = options.hlog.as_deref().map(stream).transpose()?;
         Ok(Outputs { json, json_is_stdout, hgrm, hlog: Mutex::new(hlog), html })
     }
 }
@@ -210,17 +211,12 @@ fn pin(number: usize) {
     }
 }
 
-fn conclude(
-    shared: &Shared,
-    run: Run,
-    outcomes: &[Outcome],
-    mut outputs: Outputs,
-) -> Result<ExitCode, String> {
+fn conclude(shared: &Shared, run: Run, outcomes: &[Outcome], outputs: Outputs) -> Result<ExitCode, String> {
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
     if sum(|outcome| outcome.totals.answers) == 0 {
         return Err(why_nothing_came(shared, outcomes));
     }
-    write_reports(&run, &mut outputs)?;
+    write_reports(&run, outputs)?;
     // what the counts of the summary do not say
     for kind in [ErrorKind::Unreachable, ErrorKind::Malformed] {
         if let Some(detail) = first_detail(outcomes, kind) {
@@ -255,24 +251,30 @@ fn why_nothing_came(shared: &Shared, outcomes: &[Outcome]) -> String {
     }
 }
 
-fn write_reports(run: &Run, outputs: &mut Outputs) -> Result<(), String> {
-    let failed = |what: &'static str| move |error: io::Error| format!("{what} cannot be written: {error}");
+fn write_reports(run: &Run, outputs: Outputs) -> Result<(), String> {
     // a reader that has seen enough is no error
     let _ = match outputs.json_is_stdout {
         true => summary::write(run, &mut io::stderr()),
         false => summary::write(run, &mut io::stdout()),
     };
-    if let Some(out) = &mut outputs.json {
-        json::write(run, out).and_then(|()| out.flush()).map_err(failed("--json"))?;
+    if outputs.json_is_stdout {
+        let mut out = io::stdout();
+        let written = json::write(run, &mut out).and_then(|()| out.flush());
+        written.map_err(|error| format!("--json cannot be written: {error}"))?;
     }
-    if let Some(out) = &mut outputs.hgrm {
-        let values_per_unit = Unit::Microseconds.per_millisecond();
-        report::hgrm(&run.latency, values_per_unit, out)
-            .and_then(|()| out.flush())
-            .map_err(failed("--hgrm"))?;
-    }
-    if let Some(out) = &mut outputs.html {
-        html::write(run, out).and_then(|()| out.flush()).map_err(failed("--html"))?;
-    }
-    Ok(())
+    let hgrm = |out: &mut dyn Write| report::hgrm(&run.latency, Unit::Microseconds.per_microsecond(), out);
+    write_report("--json", outputs.json, |out| json::write(run, out))?;
+    write_report("--hgrm", outputs.hgrm, hgrm)?;
+    write_report("--html", outputs.html, |out| html::write(run, out))
+}
+
+fn write_report(
+    option: &str,
+    file: Option<WholeFile>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), String> {
+    let Some(file) = file else { return Ok(()) };
+    let mut out = BufWriter::new(file);
+    let written = write(&mut out).and_then(|()| out.into_inner()?.finish());
+    written.map_err(|error| format!("{option} cannot be written: {error}"))
 }

@@ -8,8 +8,9 @@ use crate::config::{Config, LogFormat};
 use crate::error::{Error, Result};
 use crate::stats::hlog::IntervalLog;
 use crate::stats::report::{self, Unit};
+use crate::stats::whole_file::WholeFile;
 use crate::stats::{Book, Latency};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -24,7 +25,7 @@ pub struct LatencyFiles {
     book: Book,
     format: LogFormat,
     log: Option<Log>,
-    report: Option<Report>,
+    report: Option<(PathBuf, WholeFile)>,
 }
 
 /// A thread of its own writes it: a disk that makes writers wait does not keep the master from its workers.
@@ -32,13 +33,6 @@ struct Log {
     writer: JoinHandle<()>,
     /// Dropped when the last worker is gone.
     more: Sender<()>,
-}
-
-/// Written beside its place, and moved there once it is whole.
-struct Report {
-    path: PathBuf,
-    beside: PathBuf,
-    file: File,
 }
 
 impl LatencyFiles {
@@ -49,7 +43,7 @@ impl LatencyFiles {
     /// What the file system said.
     pub fn open(config: &Config, book: Book) -> Result<LatencyFiles> {
         let log = config.latency_log.as_deref().map(|path| Log::open(path, &book)).transpose()?;
-        let report = config.latency_report.as_deref().map(Report::open).transpose()?;
+        let report = config.latency_report.as_deref().map(open_report).transpose()?;
         Ok(LatencyFiles { book, format: config.log_format, log, report })
     }
 
@@ -62,11 +56,10 @@ impl LatencyFiles {
             drop(more);
             let _ = writer.join();
         }
-        if let Some(report) = self.report {
-            let path = report.path.display().to_string();
-            if let Err(error) = report.write(&self.book) {
-                tracing::error!("cannot write --latency-report {path}: {error}");
-            }
+        if let Some((path, report)) = self.report
+            && let Err(error) = write_report(report, &self.book)
+        {
+            tracing::error!("cannot write --latency-report {}: {error}", path.display());
         }
         if self.format == LogFormat::Json {
             return log_table(&self.book);
@@ -128,25 +121,18 @@ impl Lines {
     }
 }
 
-impl Report {
-    fn open(path: &Path) -> Result<Report> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        let file = match path.is_dir() {
-            true => Err(io::ErrorKind::IsADirectory.into()),
-            false => File::create(&beside),
-        };
-        let file =
-            file.map_err(|error| Error::io(format!("write --latency-report {}", path.display()), error))?;
-        Ok(Report { path: path.to_owned(), beside: beside.into(), file })
-    }
+fn open_report(path: &Path) -> Result<(PathBuf, WholeFile)> {
+    let file = WholeFile::create(path);
+    let file =
+        file.map_err(|error| Error::io(format!("write --latency-report {}", path.display()), error))?;
+    Ok((path.to_owned(), file))
+}
 
-    fn write(mut self, book: &Book) -> io::Result<()> {
-        let mut text = Vec::new();
-        report::hgrm(book.total().latency.histogram(), Unit::Nanoseconds.per_microsecond(), &mut text)?;
-        self.file.write_all(&text)?;
-        fs::rename(&self.beside, &self.path)
-    }
+fn write_report(mut file: WholeFile, book: &Book) -> io::Result<()> {
+    let mut text = Vec::new();
+    report::hgrm(book.total().latency.histogram(), Unit::Nanoseconds.per_microsecond(), &mut text)?;
+    file.write_all(&text)?;
+    file.finish()
 }
 
 /// The same for machines: an event for each slot, and one for all.

@@ -98,6 +98,7 @@ impl Load {
             sent: 40 * answers,
             received: 160 * answers,
             opened: if second == 0 { 32 } else { 0 },
+            unanswered: 0,
             errors: [0; ErrorKind::ALL.len()],
         };
         let mut first_errors = [None; ErrorKind::ALL.len()];
@@ -130,7 +131,8 @@ impl Load {
                 collector.add(self.interval(thread, second, &mut dice)).unwrap();
             }
         }
-        collector.finish(Duration::from_secs(self.seconds.into()))
+        let length = Duration::from_secs(self.seconds.into());
+        collector.finish(length, length)
     }
 
     fn saved(&self) -> Saved {

@@ -36,9 +36,12 @@ pub struct Run {
     pub started: SystemTime,
     /// How long it was.
     pub length: Duration,
+    /// How long requests were sent: up to the last one, and not less than was planned unless the run was stopped.
+    pub sending: Duration,
     /// Microseconds of the answers with a 2xx status: from the intended start where there is a rate, else from the send.
+    /// Where there is a rate also what `Counts::unanswered` requests have waited.
     pub latency: Histogram<u64>,
-    /// From the send. Empty where there is no rate.
+    /// Of the answers with a 2xx status, from the send. Empty where there is no rate.
     pub service: Histogram<u64>,
     /// What happened.
     pub counts: Counts,
@@ -61,7 +64,8 @@ pub struct Second {
     pub length: Duration,
     /// Answers with a 2xx status.
     pub answers: u64,
-    /// Microseconds; `None` where nothing was answered. The same goes for the following.
+    /// Microseconds, with what unanswered requests have waited (see [`Run::latency`]) that were given up in this second;
+    /// `None` where there is neither. The same goes for the following.
     pub p50: Option<u64>,
     /// Microseconds.
     pub p99: Option<u64>,
@@ -102,6 +106,8 @@ struct OpenSecond {
     begin: Duration,
     end: Duration,
     latency: Histogram<u64>,
+    /// With a 2xx status.
+    answers: u64,
     errors: u64,
     /// How many threads have reported.
     threads: usize,
@@ -129,6 +135,7 @@ impl Collector {
             plan,
             started,
             length: Duration::ZERO,
+            sending: Duration::ZERO,
             latency: record::histogram(),
             service: record::histogram(),
             counts: Counts::default(),
@@ -159,12 +166,12 @@ impl Collector {
         Ok(())
     }
 
-    /// Ends the run: `length` is that of its measured part.
-    pub fn finish(mut self, length: Duration) -> Run {
+    /// Ends the run: `length` is that of its measured part, `sending` is [`Run::sending`].
+    pub fn finish(mut self, length: Duration, sending: Duration) -> Run {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        self.run.length = length;
+        (self.run.length, self.run.sending) = (length, sending);
         self.fold_the_tail();
         let open = std::mem::take(&mut self.open);
         self.run.timeline.extend(open.into_values().map(OpenSecond::close));
@@ -221,11 +228,12 @@ impl Run {
 
 impl Counts {
     fn add(&mut self, other: &Counts) {
-        let Counts { requests, by_class, sent, received, opened, errors } = other;
+        let Counts { requests, by_class, sent, received, opened, unanswered, errors } = other;
         self.requests += requests;
         self.sent += sent;
         self.received += received;
         self.opened += opened;
+        self.unanswered += unanswered;
         self.by_class.iter_mut().zip(by_class).for_each(|(sum, count)| *sum += count);
         self.errors.iter_mut().zip(errors).for_each(|(sum, count)| *sum += count);
     }
@@ -233,12 +241,13 @@ impl Counts {
 
 impl OpenSecond {
     fn new(begin: Duration) -> OpenSecond {
-        OpenSecond { begin, end: begin, latency: record::histogram(), errors: 0, threads: 0 }
+        OpenSecond { begin, end: begin, latency: record::histogram(), answers: 0, errors: 0, threads: 0 }
     }
 
     fn add(&mut self, interval: &Interval) {
         self.end = self.end.max(interval.begin + interval.length);
         merge(&mut self.latency, &interval.latency);
+        self.answers += interval.counts.by_class[1];
         self.errors += interval.counts.errors.iter().sum::<u64>();
         self.threads += 1;
     }
@@ -246,6 +255,7 @@ impl OpenSecond {
     fn take(&mut self, later: OpenSecond) {
         self.end = self.end.max(later.end);
         merge(&mut self.latency, &later.latency);
+        self.answers += later.answers;
         self.errors += later.errors;
     }
 
@@ -258,7 +268,7 @@ impl OpenSecond {
         Second {
             begin: self.begin,
             length: self.length(),
-            answers: self.latency.len(),
+            answers: self.answers,
             p50: told(value_at(&self.latency, 5_000)),
             p99: told(value_at(&self.latency, 9_900)),
             max: told(self.latency.max()),
@@ -292,8 +302,8 @@ fn progress_line(run: &Run, second: Option<&OpenSecond>) -> String {
         (None, Some(requests)) => format!(" {}/{}", grouped(run.responses()), grouped(requests)),
         (None, None) => String::new(),
     };
-    let rate = second
-        .map_or(run.per_second(run.successes()), |second| per_second(second.latency.len(), second.length()));
+    let rate =
+        second.map_or(run.per_second(run.successes()), |second| per_second(second.answers, second.length()));
     let latency = second.map_or(&run.latency, |second| &second.latency);
     let told = |part: u64| match latency.is_empty() {
         true => "-".to_owned(),
@@ -359,7 +369,7 @@ pub mod tests {
     pub fn run_of(plan: Plan, intervals: impl IntoIterator<Item = Interval>, length: Duration) -> Run {
         let mut collector = Collector::new(plan, UNIX_EPOCH, false, None).unwrap();
         intervals.into_iter().for_each(|interval| collector.add(interval).unwrap());
-        collector.finish(length)
+        collector.finish(length, length)
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -425,6 +435,20 @@ pub mod tests {
         let run = run_of(plan(), [silent], SECOND);
         let second = &run.timeline[0];
         assert_eq!((second.p50, second.p99, second.max, second.errors), (None, None, None, 3));
+    }
+
+    #[test]
+    fn requests_that_were_never_answered_are_no_answers() {
+        let mut last = interval(0, Duration::ZERO, SECOND, &[100; 10]);
+        last.latency.record_n(900_000, 40).unwrap();
+        last.counts.unanswered = 40;
+        let mut collector = Collector::new(plan(), UNIX_EPOCH, false, None).unwrap();
+        collector.run.plan.threads = 1;
+        collector.add(last).unwrap();
+        let line = progress_line(&collector.run, collector.last_whole_second());
+        assert!(line.starts_with("1s/10s  10/s  "), "{line}");
+        let run = collector.finish(SECOND, SECOND);
+        assert_eq!((run.timeline[0].answers, run.counts.unanswered, run.latency.len()), (10, 40, 50));
     }
 
     #[test]

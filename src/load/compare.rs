@@ -2,7 +2,7 @@
 //!
 //! Neighbours: reads what `json` wrote; the figures are `figures`', the page is `html`'s.
 
-use super::figures::{Cell, Named, Row, percentiles, rate_missed, remarks, results};
+use super::figures::{Cell, Named, Row, percentiles, rate_missed, remarks, results, unanswered};
 use super::html;
 use super::json::{self, Saved};
 use crate::stats::report::columns;
@@ -104,7 +104,8 @@ pub fn warnings(runs: &[Named<'_>]) -> Vec<String> {
     }
     for (name, run) in runs {
         let missed = rate_missed(run).map(|missed| format!("The rate was not reached: {missed}."));
-        let said = missed.into_iter().chain(remarks(run));
+        let unanswered = unanswered(run).map(|count| format!("Of the latencies {count}."));
+        let said = missed.into_iter().chain(unanswered).chain(remarks(run));
         warnings.extend(said.map(|remark| if runs.len() > 1 { format!("{name}: {remark}") } else { remark }));
     }
     warnings

@@ -16,8 +16,10 @@ const PAUSE_NS_MIN: u64 = 1_000_000;
 pub struct Flight {
     /// Latency counts from here: the intended start in an open loop, else the first send.
     pub start: u64,
-    /// When it was handed to the kernel.
+    /// When it was handed to the kernel, the last time.
     pub sent: u64,
+    /// It has been sent before, behind an answer that closed the connection.
+    pub again: bool,
 }
 
 /// The life of a slot's connection, over and over.
@@ -175,11 +177,15 @@ mod tests {
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
+    fn flight(start: u64) -> Flight {
+        Flight { start, sent: start, again: false }
+    }
+
     fn asked(requests: u64) -> Connection {
         let mut connection = Connection::new(0, 4, false);
         connection.begin(0);
         connection.state = State::Open;
-        connection.flights.extend((0..requests).map(|start| Flight { start, sent: start }));
+        connection.flights.extend((0..requests).map(flight));
         connection.asked = requests;
         connection
     }
@@ -191,7 +197,7 @@ mod tests {
             connection.absorb(octets, 9_000, &mut Known::default(), &mut recorder)
         };
         assert_eq!(absorb(&mut connection, &[ANSWER, ANSWER, &ANSWER[..9]].concat()), Ok(Absorbed::Open));
-        assert_eq!(connection.flights, [Flight { start: 2, sent: 2 }]);
+        assert_eq!(connection.flights, [flight(2)]);
         assert!(absorb(&mut connection, &[&ANSWER[9..], b"more"].concat()).is_err());
         assert_eq!(recorder.totals.answers, 3);
     }

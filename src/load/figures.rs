@@ -130,13 +130,23 @@ const CPU_SHARE_MAX: f64 = 0.95;
 /// A rate is reached where no more than this share of the requests is missing (nor more than one of them).
 const RATE_MISSED_MAX: f64 = 0.01;
 
-/// `31,204 of 50,000 requests/s (62.4 %)`, where a rate was asked for and requests could not be sent so often.
+/// `31,204 of 50,000 requests/s (62.4 %)`, where a rate was asked for and requests could not be sent so often. How long
+/// their answers took has no part in it.
 pub fn rate_missed(run: &Saved) -> Option<String> {
     let asked = run.rate?;
-    let (sent, wanted) = (run.requests as f64, asked * run.duration);
+    let (sent, wanted) = (run.requests as f64, asked * run.sending);
     (sent + 1.0 < wanted * (1.0 - RATE_MISSED_MAX)).then(|| {
-        let reached = sent / run.duration;
+        let reached = sent / run.sending;
         format!("{} of {} requests/s ({:.1} %)", rate(reached), rate(asked), 100.0 * reached / asked)
+    })
+}
+
+/// What the latencies have beside answers: `43 of 50 were not answered in time and count with what they waited`.
+pub fn unanswered(run: &Saved) -> Option<String> {
+    let (count, all) = (run.unanswered_in_latency, run.histogram.len());
+    (count > 0).then(|| {
+        let (count, all) = (grouped(count), grouped(all));
+        format!("{count} of {all} were not answered in time and count with what they waited")
     })
 }
 
@@ -227,6 +237,16 @@ mod tests {
         for (asked, answers, expected) in table {
             assert_eq!(rate_missed(&saved(asked, answers)).as_deref(), expected, "{asked:?} {answers}");
         }
+    }
+
+    #[test]
+    fn a_rate_is_reached_where_answers_alone_are_late() {
+        let mut run = saved(Some(1_000.0), 1_000);
+        // the last answer took half a second more
+        run.duration = 1.5;
+        assert_eq!(rate_missed(&run), None);
+        run.sending = 1.25;
+        assert_eq!(rate_missed(&run).unwrap(), "800 of 1,000 requests/s (80.0 %)");
     }
 
     #[test]

@@ -36,7 +36,10 @@ pub struct Saved {
     pub warmup: f64,
     /// Of the measured part.
     pub duration: f64,
-    /// Requests that were handed to the kernel.
+    /// How long requests were sent: up to the last one, and not less than was planned unless the run was stopped. What
+    /// `requests` are in it is the rate that was reached.
+    pub sending: f64,
+    /// Requests that were handed to the kernel. One that is sent again on another connection counts once.
     pub requests: u64,
     /// Whole final answers.
     pub responses: u64,
@@ -60,9 +63,14 @@ pub struct Saved {
     pub status_5xx: u64,
     /// From where `latency` counts.
     pub latency_from: LatencyFrom,
-    /// Of answers with a 2xx status; null where there was none.
+    /// Of answers with a 2xx status and, at a rate, of what was not answered in time (`unanswered_in_latency`); null where
+    /// there was neither.
     pub latency: Option<Latency>,
-    /// From the send; null without a rate, since `latency` is that then.
+    /// At a rate: requests in `latency` that were not answered within the timeout or by the end, sent or not. Each counts
+    /// with what it has waited since its intended start, which is the least that its latency would be. (Requests that
+    /// failed otherwise are errors and in no latency.)
+    pub unanswered_in_latency: u64,
+    /// Of answers with a 2xx status, from the send; null without a rate, since `latency` is that then.
     pub service: Option<Latency>,
     /// Of all kinds.
     pub errors: u64,
@@ -93,7 +101,7 @@ pub enum LatencyFrom {
     Send,
 }
 
-/// A distribution's figures, in microseconds. They are given whatever the number of answers is: of fewer than 10,000,
+/// A distribution's figures, in microseconds. They are given whatever their number is: of fewer than 10,000 values,
 /// for example, `p99_99` is the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
@@ -218,7 +226,8 @@ pub struct SavedSecond {
     pub seconds: f64,
     /// Answers with a 2xx status a second.
     pub rps: f64,
-    /// Microseconds; null where nothing was answered, as in the following.
+    /// Microseconds, with what was given up unanswered in this second (see `unanswered_in_latency`); null where there was
+    /// neither that nor an answer, as in the following.
     pub p50: Option<u64>,
     /// Microseconds.
     pub p99: Option<u64>,
@@ -254,6 +263,7 @@ impl From<&Run> for Saved {
             requests_per_connection: plan.requests_per_connection,
             warmup: seconds(plan.warmup),
             duration: seconds(run.length),
+            sending: seconds(run.sending),
             requests: counts.requests,
             responses: run.responses(),
             rps: run.per_second(run.successes()),
@@ -267,6 +277,7 @@ impl From<&Run> for Saved {
             status_5xx,
             latency_from: if open { LatencyFrom::IntendedStart } else { LatencyFrom::Send },
             latency: Latency::of(&run.latency),
+            unanswered_in_latency: counts.unanswered,
             service: open.then(|| Latency::of(&run.service)).flatten(),
             errors: run.errors(),
             errors_by_kind: ErrorsByKind::of(run),
@@ -367,6 +378,10 @@ mod tests {
         let mut got: Value = serde_json::from_str(&text(&run)).unwrap();
         let histogram = got.as_object_mut().unwrap().remove("histogram").unwrap();
         assert_eq!(decode(histogram.as_str().unwrap()).unwrap(), run.latency);
+        // more than one macro takes
+        let rest = ["sending", "unanswered_in_latency"]
+            .map(|name| got.as_object_mut().unwrap().remove(name).unwrap());
+        assert_eq!(rest, [json!(2.0), json!(0)]);
         let none = json!({ "count": 0, "first_at": null });
         let expected = json!({
             "uringload": env!("CARGO_PKG_VERSION"), "started": "1970-01-01T00:00:00.000Z",

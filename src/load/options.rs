@@ -34,8 +34,10 @@ How it loads:
   connection takes. Service time, from the send, is told beside it.
   The run begins when every connection has been tried (at most one second after the first is open). When it ends, no
   request is started; those in flight, and those that were due and have found no connection yet, have --timeout to be
-  answered and count. A request that was due and could not be sent even then is a timeout, and counts in the latencies
-  with what it has waited. The rate is what was answered in the time up to the last answer.
+  answered and count. The rate is what was answered in the time up to the last answer.
+  With --rate a request that is not answered within --timeout, or was due and could not be sent even by the end, is a
+  timeout and counts in the latencies with what it has waited since its intended start. Other errors are in no latency.
+  The rate is said not to be reached where requests could not be sent in time, however long their answers took.
 
 Results:
   FILE of --json, --hgrm and --html is written as FILE.new and takes its place when it is whole: a run that fails
@@ -244,7 +246,7 @@ fn at_least_one(text: &str) -> Result<u64, String> {
 fn rate(text: &str) -> Result<f64, String> {
     let plain = text.bytes().all(|c| c.is_ascii_digit() || c == b'.');
     let number = text.parse().ok().filter(|rate| plain && (0.001..=1e9).contains(rate));
-    number.ok_or_else(|| "expected requests a second, from 0.001 on".to_string())
+    number.ok_or_else(|| "expected requests a second, from 0.001 to 1000000000".to_string())
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -310,6 +312,7 @@ mod tests {
             &["u", "-r", "0"],
             &["u", "-r", "NaN"],
             &["u", "-r", "-1"],
+            &["u", "-r", "1000000001"],
             &["u", "-p", "0"],
             &["u", "-t", "0"],
             &["u", "-n", "0"],

@@ -25,7 +25,7 @@ pub enum ErrorKind {
     Reset,
     /// The server closed before the answer was whole, or before it began with a request on its way.
     ClosedEarly,
-    /// No whole answer within `--timeout`.
+    /// No whole answer within `--timeout`, or the request could not be sent up to the end.
     Timeout,
     /// What came is not an HTTP/1.1 answer.
     Malformed,
@@ -49,7 +49,7 @@ impl ErrorKind {
 /// How often something happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests that were handed to the kernel.
+    /// Requests that were handed to the kernel. One that is sent again on another connection counts once.
     pub requests: u64,
     /// Whole final answers by class, 1xx (never final) to 5xx.
     pub by_class: [u64; 5],
@@ -59,6 +59,8 @@ pub struct Counts {
     pub received: u64,
     /// Connections that were made.
     pub opened: u64,
+    /// Requests of an open loop that are in the latencies with what they have waited, since no answer came in time.
+    pub unanswered: u64,
     /// By `ErrorKind`.
     pub errors: [u64; ErrorKind::ALL.len()],
 }
@@ -73,8 +75,10 @@ pub struct Interval {
     /// How long it was.
     pub length: Duration,
     /// Latency of each answer with a 2xx status: from the intended start where there is a rate, from the send otherwise.
+    /// Where there is a rate also what each request has waited that was not answered in time, whether it was sent or not
+    /// (`Counts::unanswered`), in the stretch in which nobody waited for it any longer.
     pub latency: Histogram<u64>,
-    /// From the send. Empty where there is no rate, since `latency` is the same.
+    /// Of each answer with a 2xx status, from the send. Empty where there is no rate, since `latency` is the same.
     pub service: Histogram<u64>,
     /// What happened.
     pub counts: Counts,

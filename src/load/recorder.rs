@@ -9,6 +9,7 @@ use super::record::{Counts, Cpu, ErrorKind, Gap, Interval, LONGEST_US, histogram
 use hdrhistogram::Histogram;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct Totals {
     pub successes: u64,
     /// When the last one came.
     pub last_answer: u64,
+    /// When the last request that counts was sent.
+    pub last_send: u64,
     /// By `ErrorKind`, of the warm-up too.
     pub errors: [u64; ErrorKind::ALL.len()],
     /// What the first error of each kind was in particular.
@@ -82,10 +85,13 @@ impl Recorder {
         self.cpu = used();
     }
 
-    /// Requests that started at this time were handed to the kernel.
+    /// A request is handed to the kernel now.
     #[inline]
-    pub fn sent_request(&mut self, start: u64) {
-        self.counts.requests += u64::from(start >= self.from);
+    pub fn sent_request(&mut self, flight: Flight) {
+        if flight.start >= self.from && !flight.again {
+            self.counts.requests += 1;
+            self.totals.last_send = flight.sent;
+        }
     }
 
     #[inline]
@@ -129,9 +135,9 @@ impl Recorder {
         }
         self.counts.by_class[usize::from(answer.status / 100) - 1] += 1;
         if success {
-            record(&mut self.latency, now - flight.start);
+            record(&mut self.latency, now - flight.start, 1);
             if self.open_loop {
-                record(&mut self.service, now - flight.sent);
+                record(&mut self.service, now - flight.sent, 1);
             }
         }
     }
@@ -140,23 +146,42 @@ impl Recorder {
     pub fn error(&mut self, kind: ErrorKind, start: u64, now: u64, detail: impl FnOnce() -> String) {
         self.totals.errors[kind as usize] += 1;
         self.totals.details[kind as usize].get_or_insert_with(detail);
-        self.count_error(kind, start, now);
-    }
-
-    /// The run is over for a request that was due and could not be sent. What it has waited is the least that its
-    /// latency would be; unless the user has stopped the run, it has timed out.
-    pub fn never_sent(&mut self, start: u64, now: u64, stopped: bool) {
-        if self.open_loop && start >= self.from {
-            record(&mut self.latency, now.saturating_sub(start));
-        }
-        if !stopped {
-            self.count_error(ErrorKind::Timeout, start, now);
-        }
-    }
-
-    fn count_error(&mut self, kind: ErrorKind, start: u64, now: u64) {
         if start >= self.from {
-            self.counts.errors[kind as usize] += 1;
+            self.count_errors(kind, 1, now);
+        }
+    }
+
+    /// Nobody waits any longer for the answer to a request that was due at this time. In an open loop it counts in the
+    /// latencies: what it has waited is the least that its latency would be, and a server that answers some and forgets
+    /// the others is not to look quick.
+    pub fn unanswered(&mut self, start: u64, now: u64) {
+        if self.open_loop && start >= self.from {
+            record(&mut self.latency, now.saturating_sub(start), 1);
+            self.counts.unanswered += 1;
+        }
+    }
+
+    /// The run is over for requests that were due, the nth at `due(nth)` (rising, and not in the warm-up), and could not
+    /// be sent: see `unanswered`. There may be billions of them; each bucket of the histogram is filled at once.
+    pub fn never_sent(&mut self, numbers: Range<u64>, due: impl Fn(u64) -> u64, now: u64) {
+        self.counts.unanswered += numbers.end.saturating_sub(numbers.start);
+        let mut parts = vec![numbers];
+        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
+            let waited = |nth| now.saturating_sub(due(nth));
+            let (longest, shortest) = (waited(part.start), waited(part.end - 1));
+            if self.latency.equivalent(microseconds(longest), microseconds(shortest)) {
+                record(&mut self.latency, longest, part.end - part.start);
+            } else {
+                let middle = part.start + (part.end - part.start) / 2;
+                parts.extend([part.start..middle, middle..part.end]);
+            }
+        }
+    }
+
+    /// So many errors of one kind in the measured part.
+    pub fn count_errors(&mut self, kind: ErrorKind, count: u64, now: u64) {
+        if count > 0 {
+            self.counts.errors[kind as usize] += count;
             self.first_errors[kind as usize].get_or_insert(Duration::from_nanos(now - self.from));
         }
     }
@@ -206,12 +231,16 @@ impl Recorder {
     }
 }
 
+#[inline]
+fn record(histogram: &mut Histogram<u64>, nanoseconds: u64, count: u64) {
+    // `saturating_record` would stop at what has room now; this makes room
+    histogram.record_n(microseconds(nanoseconds), count).expect("an hour fits");
+}
+
 /// Less than a microsecond counts as one, more than an hour as an hour.
 #[inline]
-fn record(histogram: &mut Histogram<u64>, nanoseconds: u64) {
-    let microseconds = (nanoseconds / 1000).clamp(1, LONGEST_US);
-    // `saturating_record` would stop at what has room now; this makes room
-    histogram.record(microseconds).expect("an hour fits");
+fn microseconds(nanoseconds: u64) -> u64 {
+    (nanoseconds / 1000).clamp(1, LONGEST_US)
 }
 
 /// Of this thread, since it was started.
@@ -229,17 +258,59 @@ fn used() -> Cpu {
 mod tests {
     use super::*;
 
+    use proptest::prelude::*;
+
     const OK: Answer = Answer { status: 200, close: false };
+
+    fn flight(start: u64, sent: u64) -> Flight {
+        Flight { start, sent, again: false }
+    }
+
+    #[test]
+    fn a_request_that_is_sent_again_counts_once() {
+        let mut recorder = Recorder::new(0, true, 0);
+        recorder.sent_request(flight(5, 10));
+        recorder.sent_request(Flight { again: true, ..flight(5, 90) });
+        assert_eq!((recorder.counts.requests, recorder.totals.last_send), (1, 10));
+    }
+
+    #[test]
+    fn what_is_not_answered_in_time_counts_in_the_latencies_of_an_open_loop() {
+        for (open, expected) in [(true, (1, 1, 7)), (false, (0, 0, 0))] {
+            let mut recorder = Recorder::new(0, open, 0);
+            recorder.unanswered(2_000, 9_000);
+            let interval = recorder.interval(9_000);
+            let got = (interval.latency.len(), interval.counts.unanswered, interval.latency.max());
+            assert_eq!(got, expected, "{open}");
+            assert_eq!(interval.service.len(), 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn requests_that_were_never_sent_are_recorded_at_once_as_one_by_one(
+            first in 0_u64..1_000_000, count in 0_u64..5_000, step in 1_u64..10_000_000, after in 0_u64..10_000_000_000,
+        ) {
+            let due = |nth: u64| first + nth * step;
+            let now = due(count) + after;
+            let (mut at_once, mut singly) = (Recorder::new(0, true, 0), Recorder::new(0, true, 0));
+            at_once.never_sent(0..count, due, now);
+            (0..count).for_each(|nth| singly.unanswered(due(nth), now));
+            prop_assert_eq!(&at_once.latency, &singly.latency);
+            prop_assert_eq!(at_once.counts.unanswered, count);
+        }
+    }
 
     #[test]
     fn nothing_that_started_in_the_warm_up_counts() {
         let mut recorder = Recorder::new(0, true, 1_000);
-        recorder.sent_request(999);
-        recorder.answer(OK, Flight { start: 999, sent: 2_000 }, 5_000);
+        recorder.sent_request(flight(999, 2_000));
+        recorder.answer(OK, flight(999, 2_000), 5_000);
         recorder.error(ErrorKind::Reset, 999, 2_000, || "reset".into());
-        recorder.sent_request(1_000);
-        recorder.answer(OK, Flight { start: 1_000, sent: 5_000 }, 9_000);
-        recorder.answer(Answer { status: 404, ..OK }, Flight { start: 1_000, sent: 5_000 }, 9_000);
+        recorder.unanswered(999, 9_000);
+        recorder.sent_request(flight(1_000, 5_000));
+        recorder.answer(OK, flight(1_000, 5_000), 9_000);
+        recorder.answer(Answer { status: 404, ..OK }, flight(1_000, 5_000), 9_000);
         let interval = recorder.interval(11_000);
         assert_eq!((interval.counts.requests, interval.counts.by_class), (1, [0, 1, 0, 1, 0]));
         assert_eq!(interval.counts.errors, [0, 0, 0, 0, 0, 0, 1]);
@@ -253,7 +324,7 @@ mod tests {
     fn gaps_are_those_between_any_threads_successes() {
         let last = LastSuccess::new(100);
         let (mut one, mut other) = (Recorder::new(0, false, 100), Recorder::new(1, false, 100));
-        let flight = Flight { start: 100, sent: 100 };
+        let flight = flight(100, 100);
         for (recorder, now) in [(0, 300), (1, 400), (0, 900), (1, 1_000)] {
             let recorder = if recorder == 0 { &mut one } else { &mut other };
             recorder.answer(OK, flight, now);

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Descriptors of the process beside its connections.
 const DESCRIPTOR_RESERVE: u64 = 64;
@@ -173,7 +173,9 @@ fn load(shared: &Arc<Shared>, outputs: &Outputs) -> Result<(Run, Vec<Outcome>), 
     let outcomes = outcomes?;
     let collector = collected.map_err(|error| format!("--hlog: {error}"))?;
     let until = outcomes.iter().map(|outcome| outcome.until).max().unwrap_or_default();
-    Ok((collector.finish(until.saturating_sub(shared.plan.warmup)), outcomes))
+    let sending = outcomes.iter().map(|outcome| outcome.sending_until).max().unwrap_or_default();
+    let measured = |until: Duration| until.saturating_sub(shared.plan.warmup);
+    Ok((collector.finish(measured(until), measured(sending)), outcomes))
 }
 
 fn collect(mut collector: Collector, intervals: Receiver<Interval>) -> io::Result<Collector> {

@@ -4,6 +4,7 @@
 //! Neighbours: `engine` asks it for what is due.
 
 use super::record::Plan;
+use std::ops::Range;
 use std::time::Duration;
 
 /// The share of one thread.
@@ -21,6 +22,8 @@ pub struct Schedule {
     from: u64,
     /// Nothing starts from here on.
     end: u64,
+    /// With nothing in its way the last one has started by then.
+    planned_end: u64,
 }
 
 /// What the run starts next.
@@ -40,6 +43,9 @@ impl Schedule {
     pub fn new(plan: &Plan, thread: usize) -> Schedule {
         let (thread, threads) = (thread as u64, plan.threads as u64);
         let share = |all: u64| all / threads + u64::from(thread < all % threads);
+        let end = plan.duration.map_or(u64::MAX, |duration| nanoseconds(plan.warmup + duration));
+        let sent = plan.rate.zip(plan.requests).map(|(rate, requests)| (requests as f64 * 1e9 / rate) as u64);
+        let sent = sent.map_or(u64::MAX, |sent| nanoseconds(plan.warmup).saturating_add(sent));
         Schedule {
             interval: plan.rate.map(|rate| 1e9 / rate),
             first: thread,
@@ -47,7 +53,8 @@ impl Schedule {
             given: 0,
             budget: plan.requests.map_or(u64::MAX, share),
             from: nanoseconds(plan.warmup),
-            end: plan.duration.map_or(u64::MAX, |duration| nanoseconds(plan.warmup + duration)),
+            end,
+            planned_end: end.min(sent),
         }
     }
 
@@ -62,7 +69,7 @@ impl Schedule {
         if self.given >= self.budget {
             return Next::Never;
         }
-        let start = self.interval.map_or(now, |interval| self.due(interval));
+        let start = self.interval.map_or(now, |interval| self.at(self.given, interval));
         match start {
             _ if start >= self.end => Next::Never,
             _ if start <= now => Next::Start(start),
@@ -79,14 +86,40 @@ impl Schedule {
         }
     }
 
-    /// Nothing starts any more, and what is due and has not started never will.
-    pub fn stop(&mut self) {
-        self.budget = self.given;
+    /// By when all requests are sent if nothing is in their way; beyond all times where only a number of them ends a
+    /// closed loop.
+    pub fn planned_end(&self) -> u64 {
+        self.planned_end
+    }
+
+    /// In an open loop: the numbers of the requests that are due at this time and were not given out. Those of the warm-up
+    /// are not among them.
+    pub fn unsent(&self, now: u64) -> Range<u64> {
+        let begin = self.first_from(self.from);
+        let end = self.first_from(self.end.min(now.saturating_add(1)));
+        begin..end.min(self.budget.saturating_add(begin - self.given)).max(begin)
+    }
+
+    /// When this thread's nth request is due, in an open loop.
+    pub fn due(&self, nth: u64) -> u64 {
+        self.interval.map_or(0, |interval| self.at(nth, interval))
     }
 
     /// A product and no sum: it does not drift.
-    fn due(&self, interval: f64) -> u64 {
-        ((self.first + self.given * self.step) as f64 * interval) as u64
+    fn at(&self, nth: u64, interval: f64) -> u64 {
+        ((self.first + nth * self.step) as f64 * interval) as u64
+    }
+
+    /// The first request that was not given out and is due at this time or later.
+    fn first_from(&self, time: u64) -> u64 {
+        let Some(interval) = self.interval else { return self.given };
+        // rounding: a little before
+        let near = (time as f64 / interval / self.step as f64) as u64;
+        let mut nth = near.saturating_sub(self.step + 2).max(self.given);
+        while self.at(nth, interval) < time {
+            nth += 1;
+        }
+        nth
     }
 }
 
@@ -142,8 +175,6 @@ mod tests {
         assert_eq!(all(schedule.clone(), 2_500), [0, 1_000, 2_000]);
         [0, 1_000, 2_000].into_iter().for_each(|start| schedule.take(start));
         assert_eq!(schedule.peek(2_500), Next::At(3_000));
-        schedule.stop();
-        assert_eq!(schedule.peek(u64::MAX), Next::Never);
     }
 
     #[test]
@@ -155,6 +186,57 @@ mod tests {
             (all.rate, all.requests, all.warmup) = (Some(10.0), Some(8), Duration::from_secs(1))
         };
         assert_eq!(all(schedule(warm, 0, 1), u64::MAX).len(), 10 + 8);
+    }
+
+    #[test]
+    fn what_is_unsent_is_what_would_be_given_out() {
+        let (second, nanosecond) = (Duration::from_secs(1), Duration::from_nanos(1));
+        // rate, warm-up, duration, requests, given out before, now
+        let table = [
+            (1e3, Duration::ZERO, Some(second), None, 7, 500_000_000),
+            (1e3, Duration::ZERO, Some(second), None, 0, u64::MAX),
+            (1e3, second / 2, Some(second), None, 3, 700_000_000),
+            (1e3, second / 2, None, Some(50), 3, u64::MAX),
+            (1e3, second / 2, None, Some(50), 520, 530_000_000),
+            (1e3, second, Some(second), None, 3, 700_000_000),
+            (3e8, Duration::ZERO, Some(nanosecond * 10_007), None, 11, u64::MAX),
+            (0.3, second, Some(second * 60), Some(9), 0, 40_000_000_000),
+        ];
+        for (rate, warmup, duration, requests, given, now) in table {
+            for thread in 0..3 {
+                let plan = |plan: &mut Plan| {
+                    (plan.rate, plan.warmup, plan.duration, plan.requests) =
+                        (Some(rate), warmup, duration, requests);
+                };
+                let mut schedule = schedule(plan, thread, 3);
+                for _ in 0..given {
+                    let Next::Start(start) = schedule.peek(u64::MAX) else { break };
+                    schedule.take(start);
+                }
+                let unsent: Vec<u64> = schedule.unsent(now).map(|nth| schedule.due(nth)).collect();
+                let mut expected = all(schedule, now);
+                expected.retain(|start| *start >= nanoseconds(warmup));
+                assert_eq!(unsent, expected, "{rate} {warmup:?} {requests:?} {given} {now}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_planned_end_is_that_of_the_rate_and_the_number_or_the_time() {
+        let second = Duration::from_secs(1);
+        let table = [
+            ((Some(10.0), Some(50), None), 6),
+            ((Some(10.0), Some(50), Some(second)), 2),
+            ((Some(10.0), Some(5), Some(second * 5)), 1),
+            ((None, Some(5), Some(second)), 2),
+        ];
+        for ((rate, requests, duration), seconds) in table {
+            let plan = |plan: &mut Plan| {
+                (plan.rate, plan.requests, plan.duration, plan.warmup) = (rate, requests, duration, second);
+            };
+            let end = schedule(plan, 0, 1).planned_end();
+            assert_eq!(end / 1_000_000_000, seconds, "{rate:?} {requests:?} {duration:?}");
+        }
     }
 
     #[test]

@@ -63,7 +63,11 @@ fn latency(run: &Saved, out: &mut dyn Write) -> io::Result<()> {
     }
     match run.latency_from {
         LatencyFrom::IntendedStart => {
-            writeln!(out, "(latency: from the intended start; service time: from the send)\n")?;
+            writeln!(out, "(latency: from the intended start; service time: from the send)")?;
+            if let Some(count) = figures::unanswered(run) {
+                writeln!(out, "(latency: {count})")?;
+            }
+            writeln!(out)?;
         }
         LatencyFrom::Send => {
             writeln!(out, "(from the send; a server that stalls hides its queue here, which is called")?;
@@ -215,6 +219,18 @@ generator    3.00us CPU a request (1.00us user, 2.00us system), 2 % of 2 cores
                 "(latency: from the intended start; service time: from the send)",
             ]
         );
+    }
+
+    #[test]
+    fn what_was_never_answered_is_said_beside_the_latency() {
+        let mut plan = plan();
+        plan.rate = Some(50.0);
+        let mut interval = interval(0, Duration::ZERO, SECOND, &[900; 7]);
+        interval.latency.record_n(500_000, 43).unwrap();
+        interval.counts.unanswered = 43;
+        let text = text(&run_of(plan, [interval], SECOND));
+        let note = "(latency: 43 of 50 were not answered in time and count with what they waited)\n\n";
+        assert!(text.contains(note), "{text}");
     }
 
     #[test]

@@ -34,21 +34,23 @@ impl Engine {
         self.open == 0 && (bereft() || never())
     }
 
-    /// Nobody waits any longer. What was due and has not been sent has waited so long at least; unless the user has
-    /// stopped the run, it and what is in flight count as timeouts.
+    /// Nobody waits any longer: what was due and has not been sent, and what is in flight, are unanswered; unless the
+    /// user has stopped the run, they have timed out.
     pub(super) fn abandon(&mut self, stopped: bool) {
-        if !self.schedule.is_open() {
-            // nothing is due in a closed loop
-            self.schedule.stop();
+        // nothing is due in a closed loop
+        let unsent = if self.schedule.is_open() { self.schedule.unsent(self.now) } else { 0..0 };
+        let mut late = unsent.end - unsent.start;
+        self.recorder.never_sent(unsent, |nth| self.schedule.due(nth), self.now);
+        for start in self.again.drain(..) {
+            self.recorder.unanswered(start, self.now);
+            late += u64::from(start >= self.limits.from);
         }
-        while let Some(start) = self.next_start() {
-            self.recorder.never_sent(start, self.now, stopped);
+        if !stopped {
+            self.recorder.count_errors(ErrorKind::Timeout, late, self.now);
         }
-        if stopped {
-            return;
-        }
-        for connection in &mut self.connections {
-            for flight in connection.flights.drain(..) {
+        for flight in self.connections.iter_mut().flat_map(|connection| connection.flights.drain(..)) {
+            self.recorder.unanswered(flight.start, self.now);
+            if !stopped {
                 let detail = || "no answer by the end".to_owned();
                 self.recorder.error(ErrorKind::Timeout, flight.start, self.now, detail);
             }

@@ -78,7 +78,7 @@ pub struct Engine {
     connections: Vec<Connection>,
     /// Those with room, the one that has had it longest first.
     ready: VecDeque<u32>,
-    /// Requests that must be sent again, by when they started.
+    /// Requests that must be sent again, by when they started: they are counted already.
     again: VecDeque<u64>,
     /// Connections with requests that go out with this turn.
     dirty: Vec<u32>,
@@ -130,6 +130,8 @@ pub struct Outcome {
     pub totals: Totals,
     /// The measured part ended, since the load began.
     pub until: Duration,
+    /// The last request was sent, but not before the end of what was planned; since the load began.
+    pub sending_until: Duration,
 }
 
 impl Engine {
@@ -183,7 +185,8 @@ impl Engine {
         })
     }
 
-    /// Opens connections until each has been tried, or little is left to wait for; says whether there is one.
+    /// Opens connections until each has been tried, or there is no local port for any, or little is left to wait for;
+    /// says whether there is one.
     ///
     /// # Errors
     /// When the ring fails as a whole.
@@ -193,7 +196,9 @@ impl Engine {
             let attempts = self.connect_absent(untried.min(ATTEMPTS_MAX));
             untried -= attempts;
             let is_tried = |one: &Connection| !matches!(one.state, State::Connecting(_) | State::GivingUp);
-            let over = untried == 0 && self.connections.iter().all(is_tried);
+            // without a local port none of the others gets any further
+            let bereft = self.starved_until.is_some() && self.open == 0;
+            let over = (untried == 0 || bereft) && self.connections.iter().all(is_tried);
             if self.open > 0 {
                 begun_at.get_or_insert(self.now);
             }
@@ -231,9 +236,14 @@ impl Engine {
             () if self.now >= self.end => last.max(self.end),
             () => last,
         };
+        let sending_until = self.recorder.totals.last_send.max(self.now.min(self.schedule.planned_end()));
         // the process ends soon, and the kernel ends thousands of receives far sooner then than one by one here
         std::mem::forget(self.ring);
-        Ok(Outcome { totals: self.recorder.totals, until: Duration::from_nanos(until) })
+        Ok(Outcome {
+            totals: self.recorder.totals,
+            until: Duration::from_nanos(until),
+            sending_until: Duration::from_nanos(sending_until),
+        })
     }
 
     /// From here on times count from `begin`; what happened before happened then.

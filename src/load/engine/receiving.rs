@@ -96,6 +96,9 @@ impl Engine {
         self.in_flight -= connection.flights.len();
         for flight in connection.flights.drain(..) {
             self.recorder.error(kind, flight.start, self.now, &detail);
+            if kind == ErrorKind::Timeout {
+                self.recorder.unanswered(flight.start, self.now);
+            }
         }
         self.leave(slot);
     }

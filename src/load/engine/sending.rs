@@ -20,12 +20,12 @@ impl Engine {
             if octets >= TURN_OCTETS {
                 return;
             }
-            let Some(start) = self.next_start() else { return };
+            let Some((start, again)) = self.next_start() else { return };
             octets += request_octets;
             self.ready.pop_front();
             self.in_flight += 1;
             let connection = &mut self.connections[slot as usize];
-            connection.flights.push_back(Flight { start, sent: self.now });
+            connection.flights.push_back(Flight { start, sent: self.now, again });
             connection.unsent += 1;
             connection.sending = large;
             if connection.unsent == 1 {
@@ -38,13 +38,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn next_start(&mut self) -> Option<u64> {
+    /// What starts now, and whether it has been sent before.
+    pub(super) fn next_start(&mut self) -> Option<(u64, bool)> {
         if let Some(start) = self.again.pop_front() {
-            return Some(start);
+            return Some((start, true));
         }
         let Next::Start(start) = self.schedule.peek(self.now) else { return None };
         self.schedule.take(start);
-        Some(start)
+        Some((start, false))
     }
 
     pub(super) fn write(&mut self) {
@@ -69,7 +70,7 @@ impl Engine {
                 .buffer()
                 .extend_from_slice(requests[self.next_request % requests.len()].octets(last));
             self.next_request = self.next_request.wrapping_add(1);
-            self.recorder.sent_request(flight.start);
+            self.recorder.sent_request(*flight);
         }
         connection.span = self.ring.outbox.span_since(start as u32);
         self.recorder.sent(self.ring.outbox.buffer().len() - start, self.now);
@@ -85,7 +86,7 @@ impl Engine {
         connection.asked += 1;
         let last = connection.asked == self.limits.requests_per_connection;
         if let Some(flight) = connection.flights.back() {
-            self.recorder.sent_request(flight.start);
+            self.recorder.sent_request(*flight);
         }
         let body = Payload::Bytes(request.content.clone());
         let message = Message { head: request.octets(last).clone(), body };

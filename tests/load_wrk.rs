@@ -1,0 +1,68 @@
+//! `uringload` measures what `wrk` measures: rate and median of a closed loop against a server that delays each answer by
+//! 5 ms, so that neither of them is the limit, in interleaved rounds.
+#![cfg(feature = "load")]
+
+mod common;
+
+use common::{Program, Server, bare_command, skip};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Of each; a second long.
+const ROUNDS: usize = 5;
+const CONNECTIONS: &str = "8";
+/// They may differ by this share.
+const TOLERANCE: f64 = 0.1;
+
+/// What a generator says of a round: answers a second, and the median latency in milliseconds.
+type Round = (f64, f64);
+
+fn stdout(command: &mut Command) -> String {
+    let output = command.stdout(Stdio::piped()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn uringload(url: &str) -> Round {
+    let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
+    let text = stdout(command.args([url, "-c", CONNECTIONS, "-d", "1s", "--json", "-"]));
+    let run: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(run["errors"], 0, "{run}");
+    (run["rps"].as_f64().unwrap(), run["latency"]["p50"].as_f64().unwrap() / 1e3)
+}
+
+fn wrk(url: &str) -> Round {
+    let mut command = bare_command(Path::new("wrk"));
+    let text = stdout(command.args(["--latency", "-t1", "-c", CONNECTIONS, "-d1s", url]));
+    let word_behind = |name: &str| {
+        let rest = text.lines().find_map(|line| line.trim().strip_prefix(name));
+        rest.unwrap_or_else(|| panic!("{name} in {text}")).trim()
+    };
+    let p50 = word_behind("50%");
+    let (number, milliseconds) = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)]
+        .into_iter()
+        .find_map(|(unit, size)| Some((p50.strip_suffix(unit)?, size)))
+        .unwrap_or_else(|| panic!("{p50}"));
+    (word_behind("Requests/sec:").parse().unwrap(), number.parse::<f64>().unwrap() * milliseconds)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[test]
+fn rate_and_median_are_those_that_wrk_measures() {
+    if bare_command(Path::new("wrk")).arg("--version").output().is_err() {
+        return skip("there is no `wrk` here");
+    }
+    let server = Server::start(Program::Faulty, &["--workers", "1"]);
+    let url = format!("http://{}/hang?ms=5", server.address);
+    let (ours, theirs): (Vec<Round>, Vec<Round>) = (0..ROUNDS).map(|_| (uringload(&url), wrk(&url))).unzip();
+    for (what, of) in [("rate", (|round| round.0) as fn(&Round) -> f64), ("p50", |round| round.1)] {
+        let (own, other) = (median(ours.iter().map(of).collect()), median(theirs.iter().map(of).collect()));
+        eprintln!("{what}: uringload {own:.2}, wrk {other:.2}");
+        assert!((own / other - 1.0).abs() <= TOLERANCE, "{what}: uringload {own}, wrk {other}");
+    }
+}

@@ -48,8 +48,10 @@ fn rows(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
         let value = histogram.median_equivalent(step.value_iterated_to()).max(1) as f64;
         *counts.entry(row_of(value.clamp(low, high), steps)).or_insert(0) += step.count_at_value();
     }
-    let rows = row_of(low, steps)..=row_of(high, steps);
-    rows.map(|row| (begin_of(row, steps), counts.get(&row).copied().unwrap_or(0))).collect()
+    // the bucket of the least value may begin a row before its middle, and the last one end a row behind it
+    let first = counts.keys().next().copied().unwrap_or(0);
+    let last = counts.keys().next_back().copied().unwrap_or(first);
+    (first..=last).map(|row| (begin_of(row, steps), counts.get(&row).copied().unwrap_or(0))).collect()
 }
 
 /// The last row that does not begin behind the value.
@@ -133,6 +135,11 @@ mod tests {
             }
         }
         assert_eq!((0..5).map(|row| begin_of(row, 5)).collect::<Vec<_>>(), [1.0, 1.6, 2.5, 4.0, 6.3]);
+    }
+
+    #[test]
+    fn a_bucket_over_a_rows_edge_leaves_no_row_empty_before_it() {
+        assert_eq!(rows(&of([3_548_381_184])).len(), 1);
     }
 
     proptest! {

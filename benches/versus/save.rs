@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use uringd::load::html;
-use uringd::load::json::{Saved, SavedSecond};
+use uringd::load::json::Saved;
 use uringd::stats::report::{self, Unit};
 
 /// What uringload said of one run, with its place among the others.
@@ -62,8 +62,9 @@ fn curves(directory: &Path, results: &Results, profile: &str, raw: &[Raw]) -> io
     let merged: Vec<(String, Saved)> = names
         .into_iter()
         .filter_map(|name| {
-            let runs = of_profile.iter().filter(|run| run.curve() == name).map(|run| &run.load);
-            let merged = merge(runs)?;
+            let mut runs = of_profile.iter().filter(|run| run.curve() == name).map(|run| &run.load);
+            let first = runs.next()?.clone();
+            let merged = runs.try_fold(first, |merged, run| merged.then(run)).ok()?;
             Some((name, merged))
         })
         .collect();
@@ -96,22 +97,4 @@ impl Raw {
             None => self.server.clone(),
         }
     }
-}
-
-/// One run after the other, as if it had been one.
-fn merge<'a>(mut runs: impl Iterator<Item = &'a Saved>) -> Option<Saved> {
-    let mut sum = runs.next()?.clone();
-    for run in runs {
-        let later = |second: &SavedSecond| SavedSecond { at: sum.duration + second.at, ..*second };
-        let timeline: Vec<_> = run.timeline.iter().map(later).collect();
-        sum.timeline.extend(timeline);
-        sum.histogram.add(&run.histogram).ok()?;
-        let answers = sum.rps * sum.duration + run.rps * run.duration;
-        sum.duration += run.duration;
-        sum.rps = answers / sum.duration;
-        sum.requests += run.requests;
-        sum.responses += run.responses;
-        sum.errors += run.errors;
-    }
-    Some(sum)
 }

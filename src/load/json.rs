@@ -6,7 +6,7 @@ use super::collect::{Run, Second};
 use super::record::ErrorKind;
 use crate::stats::hlog::{decode, encode};
 use crate::stats::report::{mean_and_deviation, value_at};
-use hdrhistogram::Histogram;
+use hdrhistogram::{AdditionError, Histogram};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::time::Duration;
@@ -176,6 +176,23 @@ impl ErrorsByKind {
         }
     }
 
+    /// These and then others, which began so much later.
+    fn then(&self, others: &ErrorsByKind, after: f64) -> ErrorsByKind {
+        let sum = |ours: ErrorSum, theirs: ErrorSum| ErrorSum {
+            count: ours.count + theirs.count,
+            first_at: ours.first_at.or(theirs.first_at.map(|at| at + after)),
+        };
+        ErrorsByKind {
+            refused: sum(self.refused, others.refused),
+            unreachable: sum(self.unreachable, others.unreachable),
+            reset: sum(self.reset, others.reset),
+            closed_early: sum(self.closed_early, others.closed_early),
+            timeout: sum(self.timeout, others.timeout),
+            malformed: sum(self.malformed, others.malformed),
+            status: sum(self.status, others.status),
+        }
+    }
+
     /// Each kind in words.
     pub fn in_words(&self) -> [(&'static str, ErrorSum); ErrorKind::ALL.len()] {
         [
@@ -292,6 +309,106 @@ impl From<&Run> for Saved {
     }
 }
 
+impl Saved {
+    /// This run and then another of the same kind, as if they had been one; what was asked for is this one's.
+    ///
+    /// # Errors
+    ///
+    /// Their distributions cannot be added: one of them was not saved by this program.
+    pub fn then(&self, later: &Saved) -> Result<Saved, AdditionError> {
+        // named one by one, so that none is forgotten
+        let Saved {
+            uringload,
+            started,
+            urls,
+            method,
+            connections,
+            threads,
+            pipeline,
+            rate,
+            requests_per_connection,
+            warmup,
+            duration,
+            sending,
+            requests,
+            responses,
+            rps,
+            bytes_sent,
+            bytes_received,
+            connections_opened,
+            status_1xx,
+            status_2xx,
+            status_3xx,
+            status_4xx,
+            status_5xx,
+            latency_from,
+            latency: _,
+            unanswered_in_latency,
+            service: _,
+            errors,
+            errors_by_kind,
+            longest_gap,
+            cpu,
+            timeline,
+            histogram,
+            service_histogram,
+        } = self.clone();
+        let in_all = duration + later.duration;
+        let histogram = sum(histogram, &later.histogram)?;
+        let service_histogram = match (service_histogram, &later.service_histogram) {
+            (Some(ours), Some(theirs)) => Some(sum(ours, theirs)?),
+            _ => None,
+        };
+        let gaps = [longest_gap, later.longest_gap.map(|gap| SavedGap { at: gap.at + duration, ..gap })];
+        let shifted = later.timeline.iter().map(|second| SavedSecond { at: second.at + duration, ..*second });
+        Ok(Saved {
+            uringload,
+            started,
+            urls,
+            method,
+            connections,
+            threads,
+            pipeline,
+            rate,
+            requests_per_connection,
+            warmup,
+            duration: in_all,
+            sending: sending + later.sending,
+            requests: requests + later.requests,
+            responses: responses + later.responses,
+            rps: if in_all > 0.0 { (rps * duration + later.rps * later.duration) / in_all } else { 0.0 },
+            bytes_sent: bytes_sent + later.bytes_sent,
+            bytes_received: bytes_received + later.bytes_received,
+            connections_opened: connections_opened + later.connections_opened,
+            status_1xx: status_1xx + later.status_1xx,
+            status_2xx: status_2xx + later.status_2xx,
+            status_3xx: status_3xx + later.status_3xx,
+            status_4xx: status_4xx + later.status_4xx,
+            status_5xx: status_5xx + later.status_5xx,
+            latency_from,
+            latency: Latency::of(&histogram),
+            unanswered_in_latency: unanswered_in_latency + later.unanswered_in_latency,
+            service: service_histogram.as_ref().and_then(Latency::of),
+            errors: errors + later.errors,
+            errors_by_kind: errors_by_kind.then(&later.errors_by_kind, duration),
+            longest_gap: gaps
+                .into_iter()
+                .flatten()
+                .max_by(|one, other| one.seconds.total_cmp(&other.seconds)),
+            cpu: SavedCpu { user: cpu.user + later.cpu.user, system: cpu.system + later.cpu.system },
+            timeline: timeline.into_iter().chain(shifted).collect(),
+            histogram,
+            service_histogram,
+        })
+    }
+}
+
+fn sum(mut ours: Histogram<u64>, theirs: &Histogram<u64>) -> Result<Histogram<u64>, AdditionError> {
+    ours.auto(true);
+    ours.add(theirs)?;
+    Ok(ours)
+}
+
 /// Writes a run.
 pub fn write(run: &Run, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &Saved::from(run))?;
@@ -351,7 +468,7 @@ mod as_text_or_null {
 #[cfg(test)]
 mod tests {
     use super::super::collect::tests::{interval, plan, run_of};
-    use super::super::record::{Gap, Interval};
+    use super::super::record::{Gap, Interval, Plan};
     use super::*;
     use serde_json::{Value, json};
 
@@ -403,6 +520,30 @@ mod tests {
             ],
         });
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn two_runs_one_after_the_other_are_what_one_would_have_been() {
+        for rate in [None, Some(150.0)] {
+            let plan = Plan { rate, ..plan() };
+            let [mut first, mut second] = intervals();
+            if rate.is_some() {
+                first.service = first.latency.clone();
+                second.service = first.latency.clone();
+            }
+            let whole = run_of(plan.clone(), [first.clone(), second.clone()], 2 * SECOND);
+            second.begin = Duration::ZERO;
+            second.first_errors[ErrorKind::ClosedEarly as usize] = Some(Duration::from_millis(250));
+            second.longest_gap = second.longest_gap.map(|gap| Gap { begin: Duration::ZERO, ..gap });
+            let first = Saved::from(&run_of(plan.clone(), [first], SECOND));
+            let second = Saved::from(&run_of(plan, [second], SECOND));
+            let value = |saved: &Saved| {
+                let micros = |seconds: f64| (seconds * 1e6).round();
+                let cpu = SavedCpu { user: micros(saved.cpu.user), system: micros(saved.cpu.system) };
+                serde_json::to_value(Saved { cpu, ..saved.clone() }).unwrap()
+            };
+            assert_eq!(value(&first.then(&second).unwrap()), value(&Saved::from(&whole)));
+        }
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! cargo bench --bench versus -- --profile small-64 --peer nginx --rounds 5 --seconds 3
 //! cargo bench --bench versus -- --quick                       whether all of it works, in a minute or two
 //! cargo bench --bench versus -- --build-peers                 builds the Rust servers of benches/peers first
+//! cargo bench --bench versus -- --keep-micro benches/results/DIR
+//! cargo bench --bench generators -- --save benches/results/DIR
+//!                                                             beside the results, for README
 //! cargo bench --bench versus -- --readme benches/results/DIR  writes README's figures
 //! ```
 //!
@@ -24,6 +27,8 @@ mod load;
 mod machine;
 #[path = "versus/options.rs"]
 mod options;
+#[path = "versus/parts.rs"]
+mod parts;
 #[path = "versus/peers.rs"]
 mod peers;
 #[path = "versus/process.rs"]
@@ -76,6 +81,9 @@ fn run(options: &Options) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if let Some(directory) = &options.readme {
         return readme::rewrite(root, directory);
+    }
+    if let Some(directory) = &options.keep_micro {
+        return parts::keep_micro(peers::target_directory(), directory);
     }
     if options.list {
         print!("{}", profiles::list());

@@ -4,6 +4,8 @@
 
 #[path = "../benches/versus/machine.rs"]
 mod machine;
+#[path = "../benches/versus/parts.rs"]
+mod parts;
 #[path = "../benches/versus/readme.rs"]
 mod readme;
 #[path = "../benches/versus/results.rs"]
@@ -242,6 +244,44 @@ fn what_workers_that_go_cost_their_clients_is_told_by_kind_of_client() {
     assert_eq!(tables::of(&results.profiles[0], "uringd").markdown(), expected);
     let section = readme::section(&results, "x");
     assert!(section.ends_with(&format!("\nSmall answer, 64 connections:\n\n{expected}")), "{section}");
+}
+
+#[test]
+fn parts_and_generators_stand_behind_the_servers_where_they_were_measured() {
+    let (target, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_eq!(parts::section(results.path()).unwrap(), "");
+    let problem = parts::keep_micro(target.path(), results.path()).unwrap_err();
+    assert!(problem.contains("criterion"), "{problem}");
+    for (name, elements, median) in [("small", 1, 84.26), ("small x 16", 16, 1_200.0)] {
+        let directory = target.path().join("criterion/exchange").join(name).join("new");
+        fs::create_dir_all(&directory).unwrap();
+        let bench = serde_json::json!({ "full_id": format!("exchange/{name}"), "throughput": { "Elements": elements } });
+        fs::write(directory.join("benchmark.json"), bench.to_string()).unwrap();
+        let estimates = serde_json::json!({ "median": { "point_estimate": median } });
+        fs::write(directory.join("estimates.json"), estimates.to_string()).unwrap();
+    }
+    parts::keep_micro(target.path(), results.path()).unwrap();
+    let generators = r#"{ "rounds": 7, "small": { "uringload": { "cpu_us_per_request": 6.46, "rps": 151924.0,
+        "p50_us": 416.0 }, "wrk": { "cpu_us_per_request": 8.4, "rps": 118178.0, "p50_us": 260.0 }, "ratios": {} } }"#;
+    fs::write(results.path().join("generators.json"), generators).unwrap();
+    let expected = "
+In user space, per request (`cargo bench --bench micro`, medians):
+
+| | ns |
+|---|---:|
+| exchange/small | 84.3 |
+| exchange/small x 16 | 75.0 |
+
+The load generators themselves (`cargo bench --bench generators`, medians):
+
+| | CPU us per request | requests/s | p50 |
+|---|---:|---:|---:|
+| uringload, small answer, 64 connections | 6.46 | 151,924 | 416us |
+| wrk, small answer, 64 connections | 8.40 | 118,178 | 260us |
+";
+    assert_eq!(parts::section(results.path()).unwrap(), expected);
+    fs::write(results.path().join("micro.json"), "{").unwrap();
+    assert!(parts::section(results.path()).unwrap_err().contains("micro.json"));
 }
 
 #[test]

@@ -50,6 +50,11 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub readme: Option<PathBuf>,
 
+    /// Keep what `cargo bench --bench micro` has measured last beside the results in this directory, for README, and do
+    /// nothing else
+    #[arg(long, value_name = "DIR")]
+    pub keep_micro: Option<PathBuf>,
+
     /// Said by cargo
     #[arg(long, hide = true)]
     bench: bool,

@@ -1,5 +1,6 @@
 //! README's figures, written from a results directory: no number there is typed by hand.
 
+use crate::parts;
 use crate::results::{Profile, Results, Row};
 use crate::tables::{self, Table};
 use std::fs;
@@ -28,7 +29,8 @@ pub fn of(root: &Path, directory: &Path) -> Result<String, String> {
     let problem = |error: String| format!("{}: {error}", file.display());
     let text = fs::read_to_string(&file).map_err(|error| problem(error.to_string()))?;
     let results = serde_json::from_str(&text).map_err(|error| problem(error.to_string()))?;
-    Ok(section(&results, directory.to_string_lossy().trim_end_matches('/')))
+    let others = parts::section(&root.join(directory))?;
+    Ok(section(&results, directory.to_string_lossy().trim_end_matches('/')) + &others)
 }
 
 /// The text with this between the two lines.

@@ -172,7 +172,7 @@ impl<'a> Bench<'a> {
         started.map_err(|reason| Skipped { server: peer.name.to_owned(), reason })
     }
 
-    /// A B C, A B C, A B C.
+    /// B C A, C A B, A B C.
     fn interleaved(&mut self, profile: &Profile, peers: &[&'static Peer], measured: &mut results::Profile) {
         let mut running = vec![];
         for peer in peers {
@@ -194,6 +194,8 @@ impl<'a> Bench<'a> {
             running.iter().for_each(|server| drop(self.load(profile, server, &clients, ROUND_ZERO)));
         }
         for round in 1..=self.options.rounds() {
+            // each begins a round in its turn: nobody always follows the same one, which may still be at something
+            running.rotate_left(1);
             for server in &running {
                 let runs = self.measure(profile, server, &clients, round);
                 measured.runs.extend(runs);

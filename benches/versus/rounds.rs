@@ -201,6 +201,8 @@ impl<'a> Bench<'a> {
                 measured.runs.extend(runs);
             }
         }
+        // tables name the servers in their own order, whoever came first
+        measured.runs.sort_by_key(|run| peers.iter().position(|peer| peer.name == run.server));
     }
 
     /// Each kind of client with a pool of its own, to which nothing has happened yet.

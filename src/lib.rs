@@ -85,6 +85,7 @@ mod server;
 pub mod stats;
 mod sys;
 pub mod test;
+mod whole_file;
 mod worker;
 
 pub use cluster::{Cluster, Role};

@@ -259,7 +259,17 @@ fn out_of_descriptors_a_worker_goes_on_says_so_once_and_resumes_by_itself() {
     if Command::new("prlimit").arg("--version").output().is_err() {
         return skip("there is no prlimit(1) here");
     }
-    let server = Server::start(Program::Faulty, &["--workers", "1"]);
+    let directory = tempfile::tempdir().unwrap();
+    let stats = directory.path().join("stats");
+    let arguments = ["--listen", "127.0.0.1:0", "--workers", "1"];
+    let server = Server::spawn(Program::Faulty.command(&arguments).env("FAULTY_STATS", &stats));
+    server.wait_until_whole();
+    let counted = || -> Option<u64> {
+        let text = std::fs::read_to_string(&stats).ok()?;
+        let line = text[..text.rfind('\n')?].lines().next_back()?;
+        serde_json::from_str::<serde_json::Value>(line).ok()?["accept_failures"].as_u64()
+    };
+    server.wait("nothing has failed", || counted() == Some(0));
     let worker = server.listening()[0].1;
     let mut old = server.connect();
     old.get("/pid");
@@ -269,7 +279,9 @@ fn out_of_descriptors_a_worker_goes_on_says_so_once_and_resumes_by_itself() {
 
     for round in 1..=2 {
         set_soft_limit(worker, &lowest_free_descriptor(worker).to_string());
+        let before_that = counted().unwrap();
         server.wait("it says so", || ran_out(&server) == round);
+        server.wait("and counts it", || counted() > Some(before_that));
         for _ in 0..50 {
             assert_eq!(old.get("/pid").pid(), worker, "who is inside is served");
         }

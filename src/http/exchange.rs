@@ -853,6 +853,10 @@ mod tests {
         }
     }
 
+    fn conditions<'a>(date: &'a Date, tally: &'a Tally) -> Conditions<'a> {
+        Conditions { date, draining: false, peer: None, max_body: MAX_BODY, tally }
+    }
+
     fn echo(path: &str) -> Response {
         match path.strip_prefix("/big/").and_then(|n| n.parse().ok()) {
             Some(octets) => Response::text(vec![b'b'; octets]),
@@ -964,13 +968,8 @@ mod tests {
     fn what_comes_while_a_reply_is_owed_is_kept() {
         let (mut exchange, date, mut out) =
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
-        let on = Conditions {
-            date: &date,
-            draining: false,
-            peer: None,
-            max_body: MAX_BODY,
-            tally: &Tally::default(),
-        };
+        let tally = Tally::default();
+        let on = conditions(&date, &tally);
         for request in ["/later", "/2"].map(get) {
             let progress = exchange.feed(request.as_bytes(), &mut Echo::default(), &on, &mut out);
             assert!(matches!(progress, Progress::Wait), "{progress:?}");
@@ -987,13 +986,8 @@ mod tests {
     fn output_is_bounded_before_more_is_answered() {
         let (mut exchange, date, mut out) =
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
-        let on = Conditions {
-            date: &date,
-            draining: false,
-            peer: None,
-            max_body: MAX_BODY,
-            tally: &Tally::default(),
-        };
+        let tally = Tally::default();
+        let on = conditions(&date, &tally);
         let input = get("/big/4000").repeat(80);
         let progress = exchange.feed(input.as_bytes(), &mut Echo::default(), &on, &mut out);
         assert!(matches!(progress, Progress::Resume { rest: None }));
@@ -1057,13 +1051,8 @@ mod tests {
     fn a_slow_head_is_told_so() {
         let mut played = Played::new();
         played.feed(b"GET / HT");
-        let on = Conditions {
-            date: &played.date,
-            draining: false,
-            peer: None,
-            max_body: MAX_BODY,
-            tally: &Tally::default(),
-        };
+        let tally = Tally::default();
+        let on = conditions(&played.date, &tally);
         let mut out = vec![];
         let progress = played.exchange.time_out(&on, &mut out);
         assert!(matches!(progress, Progress::Close { rest: None, linger: true }));
@@ -1074,13 +1063,8 @@ mod tests {
     fn released_in_the_middle_of_a_pipeline_the_rest_is_answered_by_the_next() {
         let (mut first, date, mut out) =
             (Exchange::default(), Date::render(SystemTime::UNIX_EPOCH, true).0, vec![]);
-        let on = Conditions {
-            date: &date,
-            draining: false,
-            peer: None,
-            max_body: MAX_BODY,
-            tally: &Tally::default(),
-        };
+        let tally = Tally::default();
+        let on = conditions(&date, &tally);
         let _ = first.feed(get("/later").as_bytes(), &mut Echo::default(), &on, &mut out);
         let rest = ["/2", "/3"].map(get).concat();
         let (early, late) = rest.as_bytes().split_at(rest.len() - 7);
@@ -1164,13 +1148,8 @@ mod tests {
             played.feed(post(path, "Content-Length: 9", "abc").as_bytes());
             assert_eq!(played.exchange.take_content_count(), Some(3));
             assert!(played.exchange.is_amid_content());
-            let on = Conditions {
-                date: &played.date,
-                draining: false,
-                peer: None,
-                max_body: MAX_BODY,
-                tally: &Tally::default(),
-            };
+            let tally = Tally::default();
+            let on = conditions(&played.date, &tally);
             let progress = played.exchange.time_out(&on, &mut played.sent);
             assert!(matches!(progress, Progress::Close { rest: None, linger: true }));
             assert_eq!(played.answers().into_iter().map(|a| a.0).collect::<Vec<_>>(), [status]);
@@ -1324,13 +1303,8 @@ mod tests {
             assert!(
                 played.sent.is_empty() && played.exchange.is_waiting() && played.exchange.is_amid_content()
             );
-            let on = Conditions {
-                date: &played.date,
-                draining: false,
-                peer: None,
-                max_body: MAX_BODY,
-                tally: &Tally::default(),
-            };
+            let tally = Tally::default();
+            let on = conditions(&played.date, &tally);
             match fate {
                 Fate::Broken => played.feed(b"no CRLF"),
                 Fate::Late => {
@@ -1359,13 +1333,8 @@ mod tests {
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = || Waker::from(Arc::clone(&count));
         let date = Date::render(SystemTime::UNIX_EPOCH, true).0;
-        let on = Conditions {
-            date: &date,
-            draining: false,
-            peer: None,
-            max_body: MAX_BODY,
-            tally: &Tally::default(),
-        };
+        let tally = Tally::default();
+        let on = conditions(&date, &tally);
         let (mut exchange, mut echo, mut out) = (Exchange::default(), Echo::default(), vec![]);
         assert_eq!(exchange.flow(None), Flow::None);
         let head = post("/pieces", "Content-Length: 100000", "");
@@ -1397,13 +1366,8 @@ mod tests {
     #[test]
     fn what_follows_a_content_that_is_passed_on_is_kept_until_it_is_answered() {
         let mut played = Played::new();
-        let on = Conditions {
-            date: &played.date,
-            draining: false,
-            peer: None,
-            max_body: MAX_BODY,
-            tally: &Tally::default(),
-        };
+        let tally = Tally::default();
+        let on = conditions(&played.date, &tally);
         let mut echo = Echo::default();
         let input = post("/pieces", "Content-Length: 3", "abc") + &get("/2") + &get("/3");
         let progress = played.exchange.feed(input.as_bytes(), &mut echo, &on, &mut played.sent);
@@ -1513,7 +1477,7 @@ mod tests {
     fn a_requests_time_begins_with_its_last_octet() {
         let (date, _) = Date::render(SystemTime::now(), false);
         let tally = Tally::default();
-        let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY, tally: &tally };
+        let on = conditions(&date, &tally);
         let (mut exchange, mut echo, mut out) = (Exchange::default(), Echo::default(), Vec::new());
         let turn = || {
             let mut waited = Vec::new();

@@ -6,7 +6,7 @@ use super::figures::{Cell, Named, Row, percentiles, rate_missed, remarks, result
 use super::html;
 use super::json::{self, Saved};
 use crate::stats::report::columns;
-use crate::stats::whole_file::WholeFile;
+use crate::whole_file::WholeFile;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};

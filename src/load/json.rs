@@ -316,87 +316,61 @@ impl Saved {
     ///
     /// Their distributions cannot be added: one of them was not saved by this program.
     pub fn then(&self, later: &Saved) -> Result<Saved, AdditionError> {
-        // named one by one, so that none is forgotten
-        let Saved {
-            uringload,
-            started,
-            urls,
-            method,
-            connections,
-            threads,
-            pipeline,
-            rate,
-            requests_per_connection,
-            warmup,
-            duration,
-            sending,
-            requests,
-            responses,
-            rps,
-            bytes_sent,
-            bytes_received,
-            connections_opened,
-            status_1xx,
-            status_2xx,
-            status_3xx,
-            status_4xx,
-            status_5xx,
-            latency_from,
-            latency: _,
-            unanswered_in_latency,
-            service: _,
-            errors,
-            errors_by_kind,
-            longest_gap,
-            cpu,
-            timeline,
-            histogram,
-            service_histogram,
-        } = self.clone();
-        let in_all = duration + later.duration;
-        let histogram = sum(histogram, &later.histogram)?;
-        let service_histogram = match (service_histogram, &later.service_histogram) {
+        let ours = self.clone();
+        let in_all = ours.duration + later.duration;
+        let histogram = sum(ours.histogram, &later.histogram)?;
+        let service_histogram = match (ours.service_histogram, &later.service_histogram) {
             (Some(ours), Some(theirs)) => Some(sum(ours, theirs)?),
             _ => None,
         };
-        let gaps = [longest_gap, later.longest_gap.map(|gap| SavedGap { at: gap.at + duration, ..gap })];
-        let shifted = later.timeline.iter().map(|second| SavedSecond { at: second.at + duration, ..*second });
+        let gaps =
+            [ours.longest_gap, later.longest_gap.map(|gap| SavedGap { at: gap.at + ours.duration, ..gap })];
+        let shifted =
+            later.timeline.iter().map(|second| SavedSecond { at: second.at + ours.duration, ..*second });
+        // named one by one, so that none is forgotten
         Ok(Saved {
-            uringload,
-            started,
-            urls,
-            method,
-            connections,
-            threads,
-            pipeline,
-            rate,
-            requests_per_connection,
-            warmup,
+            uringload: ours.uringload,
+            started: ours.started,
+            urls: ours.urls,
+            method: ours.method,
+            connections: ours.connections,
+            threads: ours.threads,
+            pipeline: ours.pipeline,
+            rate: ours.rate,
+            requests_per_connection: ours.requests_per_connection,
+            warmup: ours.warmup,
             duration: in_all,
-            sending: sending + later.sending,
-            requests: requests + later.requests,
-            responses: responses + later.responses,
-            rps: if in_all > 0.0 { (rps * duration + later.rps * later.duration) / in_all } else { 0.0 },
-            bytes_sent: bytes_sent + later.bytes_sent,
-            bytes_received: bytes_received + later.bytes_received,
-            connections_opened: connections_opened + later.connections_opened,
-            status_1xx: status_1xx + later.status_1xx,
-            status_2xx: status_2xx + later.status_2xx,
-            status_3xx: status_3xx + later.status_3xx,
-            status_4xx: status_4xx + later.status_4xx,
-            status_5xx: status_5xx + later.status_5xx,
-            latency_from,
+            sending: ours.sending + later.sending,
+            requests: ours.requests + later.requests,
+            responses: ours.responses + later.responses,
+            rps: if in_all > 0.0 {
+                (ours.rps * ours.duration + later.rps * later.duration) / in_all
+            } else {
+                0.0
+            },
+            bytes_sent: ours.bytes_sent + later.bytes_sent,
+            bytes_received: ours.bytes_received + later.bytes_received,
+            connections_opened: ours.connections_opened + later.connections_opened,
+            status_1xx: ours.status_1xx + later.status_1xx,
+            status_2xx: ours.status_2xx + later.status_2xx,
+            status_3xx: ours.status_3xx + later.status_3xx,
+            status_4xx: ours.status_4xx + later.status_4xx,
+            status_5xx: ours.status_5xx + later.status_5xx,
+            latency_from: ours.latency_from,
             latency: Latency::of(&histogram),
-            unanswered_in_latency: unanswered_in_latency + later.unanswered_in_latency,
+            unanswered_in_latency: ours.unanswered_in_latency + later.unanswered_in_latency,
             service: service_histogram.as_ref().and_then(Latency::of),
-            errors: errors + later.errors,
-            errors_by_kind: errors_by_kind.then(&later.errors_by_kind, duration),
+            errors: ours.errors + later.errors,
+            errors_by_kind: ours.errors_by_kind.then(&later.errors_by_kind, ours.duration),
             longest_gap: gaps
                 .into_iter()
                 .flatten()
                 .max_by(|one, other| one.seconds.total_cmp(&other.seconds)),
-            cpu: SavedCpu { user: cpu.user + later.cpu.user, system: cpu.system + later.cpu.system },
-            timeline: timeline.into_iter().chain(shifted).collect(),
+            cpu: SavedCpu {
+                user: ours.cpu.user + later.cpu.user,
+                system: ours.cpu.system + later.cpu.system,
+            },
+            timeline: ours.timeline.into_iter().chain(shifted).collect(),
             histogram,
             service_histogram,
         })

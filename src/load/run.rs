@@ -12,7 +12,7 @@ use super::schedule::nanoseconds;
 use super::target::Target;
 use super::{html, json, summary};
 use crate::stats::report::{self, Unit};
-use crate::stats::whole_file::WholeFile;
+use crate::whole_file::WholeFile;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use std::fs::File;

@@ -3,7 +3,9 @@
 //! Neighbours: `master` keeps one while it runs.
 
 use crate::error::{Error, Result};
+use crate::whole_file::WholeFile;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The file, as long as this value lives.
@@ -14,16 +16,14 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Writes it beside its place and moves it there, so that no reader sees half of it.
+    /// Writes it; no reader sees half of it.
     ///
     /// # Errors
     /// What the file system said.
     pub fn write(path: &Path) -> Result<PidFile> {
         let content = format!("{}\n", std::process::id());
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        fs::write(&beside, &content)
-            .and_then(|()| fs::rename(&beside, path))
+        WholeFile::create(path)
+            .and_then(|mut file| file.write_all(content.as_bytes()).and_then(|()| file.finish()))
             .map_err(|e| Error::io(format!("write --pid-file {}", path.display()), e))?;
         Ok(PidFile { path: path.to_owned(), content })
     }

@@ -1,6 +1,6 @@
 //! What is counted and timed: by one loop (`tally`), in the memory that its process shares (`area`), as numbers for people
 //! and programs (`counters`, `latency`), the sum over a pool that never goes backwards (`book`), and the forms in which
-//! distributions are told (`report`, `hlog`), in files that are whole (`whole_file`).
+//! distributions are told (`report`, `hlog`).
 //!
 //! Neighbours: `sys::shared` maps the memory; `http` and `worker` count, `master` keeps the book; `load` tells its own
 //! distributions in the same forms.
@@ -12,7 +12,6 @@ pub mod hlog;
 mod latency;
 pub mod report;
 mod tally;
-pub(crate) mod whole_file;
 
 #[doc(hidden)]
 pub use area::Area;

@@ -1,7 +1,7 @@
 //! A file that is there whole or not at all: written beside its place and moved there, so that what failed leaves the
 //! last one as it was.
 //!
-//! Neighbours: the master's `--latency-report` and the load generator's reports are such files.
+//! Neighbours: the master's `--pid-file` and `--latency-report` and the load generator's reports are such files.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

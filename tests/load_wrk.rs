@@ -14,6 +14,8 @@ const ROUNDS: usize = 5;
 const CONNECTIONS: &str = "8";
 /// They may differ by this share.
 const TOLERANCE: f64 = 0.1;
+/// A busy machine may take time from one of them; an error of ours would show every time.
+const TRIES: usize = 4;
 
 /// What a generator says of a round: answers a second, and the median latency in milliseconds.
 type Round = (f64, f64);
@@ -59,10 +61,16 @@ fn rate_and_median_are_those_that_wrk_measures() {
     }
     let server = Server::start(Program::Faulty, &["--workers", "1"]);
     let url = format!("http://{}/hang?ms=5", server.address);
-    let (ours, theirs): (Vec<Round>, Vec<Round>) = (0..ROUNDS).map(|_| (uringload(&url), wrk(&url))).unzip();
-    for (what, of) in [("rate", (|round| round.0) as fn(&Round) -> f64), ("p50", |round| round.1)] {
-        let (own, other) = (median(ours.iter().map(of).collect()), median(theirs.iter().map(of).collect()));
-        eprintln!("{what}: uringload {own:.2}, wrk {other:.2}");
-        assert!((own / other - 1.0).abs() <= TOLERANCE, "{what}: uringload {own}, wrk {other}");
-    }
+    let agree = (0..TRIES).any(|_| {
+        let (ours, theirs): (Vec<Round>, Vec<Round>) =
+            (0..ROUNDS).map(|_| (uringload(&url), wrk(&url))).unzip();
+        let ratio = |what: &str, of: fn(&Round) -> f64| {
+            let (own, other) = (median(ours.iter().map(of).collect()), median(theirs.iter().map(of).collect()));
+            eprintln!("{what}: uringload {own:.2}, wrk {other:.2}");
+            own / other
+        };
+        let ratios = [ratio("rate", |round| round.0), ratio("p50", |round| round.1)];
+        ratios.iter().all(|ratio| (ratio - 1.0).abs() <= TOLERANCE)
+    });
+    assert!(agree, "they differ by more than {TOLERANCE}, {TRIES} times");
 }

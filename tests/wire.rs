@@ -29,7 +29,7 @@ const STUCK: Duration = Duration::from_millis(250);
 /// What a worker's anonymous memory may differ by for reasons that are not the client's.
 const SLACK_KIB: u64 = 8 * 1024;
 /// Beyond a time limit, the machine's noise.
-const NOISE: Duration = Duration::from_secs(2);
+const NOISE: Duration = Duration::from_secs(5);
 
 fn mirror(arguments: &[&str]) -> (Server, i32) {
     let mut all = vec!["--workers", "1"];

@@ -65,7 +65,8 @@ fn rate_and_median_are_those_that_wrk_measures() {
         let (ours, theirs): (Vec<Round>, Vec<Round>) =
             (0..ROUNDS).map(|_| (uringload(&url), wrk(&url))).unzip();
         let ratio = |what: &str, of: fn(&Round) -> f64| {
-            let (own, other) = (median(ours.iter().map(of).collect()), median(theirs.iter().map(of).collect()));
+            let (own, other) =
+                (median(ours.iter().map(of).collect()), median(theirs.iter().map(of).collect()));
             eprintln!("{what}: uringload {own:.2}, wrk {other:.2}");
             own / other
         };

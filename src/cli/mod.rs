@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn every_option_has_a_variable_a_help_and_a_heading() {
         let command = Cli::command();
-        assert_eq!(command.get_arguments().count(), 30);
+        assert_eq!(command.get_arguments().count(), 39);
         for row in command.get_arguments() {
             let name = row.get_long().expect("a long name");
             let variable = format!("URINGD_{}", name.replace('-', "_").to_uppercase());

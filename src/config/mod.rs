@@ -46,6 +46,16 @@ pub(crate) struct Config {
     pub restart_window: Duration,
     /// How long a worker may take from its start to its last `listening`.
     pub boot_timeout: Duration,
+    /// How long a worker's loop may stand still.
+    pub stall_timeout: Duration,
+    /// Requests after which a worker is replaced.
+    pub max_requests: Option<u64>,
+    /// Age at which a worker is replaced.
+    pub max_lifetime: Option<Duration>,
+    /// Octets of RssAnon at which a worker is replaced.
+    pub max_memory: Option<u64>,
+    /// What is run on a giveup.
+    pub on_giveup: Option<String>,
     /// What a worker does when the program's code panics in it.
     pub on_panic: OnPanic,
     /// Client connections per worker; at the limit accepting pauses.
@@ -72,6 +82,14 @@ pub(crate) struct Config {
     pub log_level: LogLevel,
     /// Where the master writes its process ID.
     pub pid_file: Option<PathBuf>,
+    /// Where the master is asked and told.
+    pub control: Control,
+    /// Where metrics are read.
+    pub metrics: Option<Listen>,
+    /// Where requests are written.
+    pub access_log: Option<AccessLog>,
+    /// How they are.
+    pub access_log_format: AccessLogFormat,
     /// Where the master writes latencies every second.
     pub latency_log: Option<PathBuf>,
     /// Where it writes those of all requests at exit.
@@ -90,6 +108,43 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// A Unix stream socket at this path.
     Unix(PathBuf),
+}
+
+/// `--control`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Control {
+    /// Below /run/uringd or XDG_RUNTIME_DIR, named by the port.
+    #[default]
+    Auto,
+    /// There is none.
+    Off,
+    /// A Unix socket at this path.
+    Path(PathBuf),
+}
+
+/// `--access-log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// `--access-log-format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AccessLogFormat {
+    /// The Common Log Format of NCSA httpd.
+    Common,
+    /// The same, with the Referer and User-Agent fields: nginx's and Apache's "combined".
+    #[default]
+    Combined,
+    /// One JSON object a line.
+    Json,
 }
 
 /// A user and groups to switch to, resolved.

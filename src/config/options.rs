@@ -4,7 +4,7 @@
 //!
 //! Neighbours: `cli` reads them from the command line, `cluster` fills them in from code, `resolve` makes a `Config`.
 
-use super::{Listen, LogFormat, LogLevel, OnPanic, Symlinks};
+use super::{AccessLog, AccessLogFormat, Control, Listen, LogFormat, LogLevel, OnPanic, Symlinks};
 use clap::builder::Resettable;
 use clap::{ArgAction, Args, Command, FromArgMatches};
 use std::fmt;
@@ -31,6 +31,7 @@ const RESTARTS: &str = "Restarts";
 const CONNECTIONS: &str = "Connections";
 const REQUESTS: &str = "Requests";
 const FILES: &str = "Files";
+const OPERATION: &str = "Operation";
 const LATENCY: &str = "Latency";
 const LOGGING: &str = "Logging";
 
@@ -111,6 +112,19 @@ pub struct Options {
     #[arg(long, env = "URINGD_PID_FILE", value_name = "FILE", help_heading = WORKERS)]
     pub pid_file: Option<PathBuf>,
 
+    /// Socket for `uringd ctl`: a path, auto or off
+    ///
+    /// auto: /run/uringd/PORT.sock, or below XDG_RUNTIME_DIR where that may not be written. Only root and the user who
+    /// started uringd may connect.
+    #[arg(long, env = "URINGD_CONTROL", value_name = "PATH|auto|off", default_value = "auto", help_heading = OPERATION)]
+    pub control: Control,
+
+    /// Address where Prometheus reads metrics, ADDRESS:PORT; default: nowhere
+    ///
+    /// Answers /metrics, /health/live and /health/ready to anybody who reaches it.
+    #[arg(long, env = "URINGD_METRICS", value_name = "ADDR", help_heading = OPERATION)]
+    pub metrics: Option<Listen>,
+
     /// Where to write the latencies of requests every second, one histogram a worker: an interval log of HdrHistogram's,
     /// version 2, in nanoseconds, tagged `worker-ID`. Made anew at every start; default: nowhere
     #[arg(long, env = "URINGD_LATENCY_LOG", value_name = "FILE", help_heading = LATENCY)]
@@ -132,6 +146,38 @@ pub struct Options {
     /// How long a new worker may take until it listens; then it counts as crashed (250ms, 5s, 1m)
     #[arg(long, env = "URINGD_BOOT_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = RESTARTS)]
     pub boot_timeout: Duration,
+
+    /// How long a worker's loop may stand still, in one handler for instance, before it is replaced and killed
+    /// (250ms, 5s, 1m)
+    ///
+    /// What it was doing is logged first. A machine that was suspended has not stood still.
+    #[arg(long, env = "URINGD_STALL_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration, help_heading = RESTARTS)]
+    pub stall_timeout: Duration,
+
+    /// How many requests a worker may serve before another takes its place; default: any number
+    ///
+    /// Varied by up to a tenth, so that workers that began together do not leave together. Costs no restart.
+    #[arg(long, env = "URINGD_MAX_REQUESTS", value_name = "N", value_parser = count, help_heading = RESTARTS)]
+    pub max_requests: Option<u64>,
+
+    /// How long a worker may live before another takes its place (30m, 12h, 7d); default: as long as it likes
+    ///
+    /// Varied by up to a tenth, as --max-requests.
+    #[arg(long, env = "URINGD_MAX_LIFETIME", value_name = "TIME", value_parser = duration, help_heading = RESTARTS)]
+    pub max_lifetime: Option<Duration>,
+
+    /// How much memory of its own (RssAnon) a worker may have before another takes its place (256MiB, 2GiB); default: any
+    ///
+    /// Varied by up to a tenth, as --max-requests. Looked at once a second.
+    #[arg(long, env = "URINGD_MAX_MEMORY", value_name = "SIZE", value_parser = size, help_heading = RESTARTS)]
+    pub max_memory: Option<u64>,
+
+    /// Command (for /bin/sh) that is run when too many workers have crashed and no more are replaced
+    ///
+    /// It finds the facts in its environment: URINGD_MASTER_PID, URINGD_RESTART_LIMIT, URINGD_RESTART_WINDOW,
+    /// URINGD_ALIVE, URINGD_LISTEN.
+    #[arg(long, env = "URINGD_ON_GIVEUP", value_name = "COMMAND", help_heading = RESTARTS)]
+    pub on_giveup: Option<String>,
 
     /// What a worker does when its handler panics; the panic is logged in any case
     #[arg(long, env = "URINGD_ON_PANIC", value_name = "WHAT", default_value = "suicide", help_heading = RESTARTS)]
@@ -202,6 +248,16 @@ pub struct Options {
     /// Memory of each worker for the contents of small files (512KiB, 32MiB); 0: none is kept
     #[arg(long, env = "URINGD_FILE_CACHE", value_name = "SIZE", default_value = "32MiB", value_parser = size, help_heading = FILES)]
     pub file_cache: u64,
+
+    /// Where each request is written as one line: a file, or - for standard output; default: nowhere
+    ///
+    /// The file is appended to, and opened anew on SIGUSR1.
+    #[arg(long, env = "URINGD_ACCESS_LOG", value_name = "FILE|-", help_heading = LOGGING)]
+    pub access_log: Option<AccessLog>,
+
+    /// How those lines look
+    #[arg(long, env = "URINGD_ACCESS_LOG_FORMAT", value_name = "FORMAT", default_value = "combined", help_heading = LOGGING)]
+    pub access_log_format: AccessLogFormat,
 
     /// How log lines look
     #[arg(long, env = "URINGD_LOG_FORMAT", value_name = "FORMAT", default_value = "text", help_heading = LOGGING)]
@@ -346,6 +402,33 @@ impl fmt::Display for UserSpec {
     }
 }
 
+/// As typed after `--control`.
+impl FromStr for Control {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "" => Err("expected a path, auto or off".to_string()),
+            "auto" => Ok(Control::Auto),
+            "off" => Ok(Control::Off),
+            path => Ok(Control::Path(path.into())),
+        }
+    }
+}
+
+/// As typed after `--access-log`.
+impl FromStr for AccessLog {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "" => Err("expected a file, or - for standard output".to_string()),
+            "-" => Ok(AccessLog::Stdout),
+            path => Ok(AccessLog::File(path.into())),
+        }
+    }
+}
+
 /// As typed after `--listen`. The error says what is expected.
 impl FromStr for Listen {
     type Err = String;
@@ -392,6 +475,13 @@ fn port(text: &str) -> std::result::Result<u16, String> {
 
 fn whole(text: &str) -> std::result::Result<u32, String> {
     text.parse().map_err(|_| format!("expected a whole number up to {}", u32::MAX))
+}
+
+fn count(text: &str) -> std::result::Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number from 1".to_string()),
+        Ok(count) => Ok(count),
+    }
 }
 
 fn mode(text: &str) -> std::result::Result<u32, String> {
@@ -458,11 +548,20 @@ mod tests {
             user: None,
             kill_timeout: secs(5),
             pid_file: None,
+            control: Control::Auto,
+            metrics: None,
+            access_log: None,
+            access_log_format: AccessLogFormat::Combined,
             latency_log: None,
             latency_report: None,
             restart_limit: 10,
             restart_window: secs(60),
             boot_timeout: secs(10),
+            stall_timeout: secs(30),
+            max_requests: None,
+            max_lifetime: None,
+            max_memory: None,
+            on_giveup: None,
             on_panic: OnPanic::Suicide,
             max_connections: None,
             header_timeout: secs(10),
@@ -522,6 +621,18 @@ mod tests {
             ("--log-format json --log-level trace", |o| {
                 (o.log_format, o.log_level) == (LogFormat::Json, LogLevel::Trace)
             }),
+            ("--max-requests 5 --max-lifetime 7d --max-memory 256MiB", |o| {
+                let lifetime = Duration::from_secs(7 * 24 * 60 * 60);
+                (o.max_requests, o.max_lifetime, o.max_memory) == (Some(5), Some(lifetime), Some(1 << 28))
+            }),
+            ("--control off", |o| o.control == Control::Off),
+            ("--control ./c.sock", |o| o.control == Control::Path("./c.sock".into())),
+            ("--metrics 127.0.0.1:9100", |o| o.metrics == Some("127.0.0.1:9100".parse().unwrap())),
+            ("--access-log -", |o| o.access_log == Some(AccessLog::Stdout)),
+            ("--access-log a.log --access-log-format json", |o| {
+                (&o.access_log, o.access_log_format)
+                    == (&Some(AccessLog::File("a.log".into())), AccessLogFormat::Json)
+            }),
             ("--pid-file /run/x.pid", |o| o.pid_file == Some("/run/x.pid".into())),
             ("--latency-log /tmp/x.hlog --latency-report x.hgrm", |o| {
                 (&o.latency_log, &o.latency_report) == (&Some("/tmp/x.hlog".into()), &Some("x.hgrm".into()))
@@ -545,6 +656,10 @@ mod tests {
             ("--listen 127.0.0.1", "the port is missing, write 127.0.0.1:1337"),
             ("--listen 127.0.0.1:", "number from 0 to 65535"),
             ("--listen 127.0.0.1:65536", "number from 0 to 65535"),
+            ("--max-requests 0", "a whole number from 1"),
+            ("--max-lifetime 5", "with its unit"),
+            ("--max-memory 5MB", "1MiB"),
+            ("--access-log-format xml", "common"),
             ("--listen ::1", "[::1]:1337"),
             ("--listen [::1]", "[::1]:1337"),
             ("--listen ::1:1337", "[::1]:1337"),

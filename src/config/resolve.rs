@@ -93,6 +93,11 @@ fn decide(
         restart_limit: options.restart_limit,
         restart_window: options.restart_window,
         boot_timeout: options.boot_timeout,
+        stall_timeout: options.stall_timeout,
+        max_requests: options.max_requests,
+        max_lifetime: options.max_lifetime,
+        max_memory: options.max_memory,
+        on_giveup: options.on_giveup.clone(),
         on_panic: options.on_panic,
         max_connections: limit_connections(options.max_connections, machine.nofile_hard)?,
         header_timeout: options.header_timeout,
@@ -106,6 +111,10 @@ fn decide(
         log_format: options.log_format,
         log_level: options.log_level,
         pid_file: options.pid_file.clone(),
+        control: options.control.clone(),
+        metrics: options.metrics.clone(),
+        access_log: options.access_log.clone(),
+        access_log_format: options.access_log_format,
         latency_log: options.latency_log.clone(),
         latency_report: options.latency_report.clone(),
     })
@@ -127,8 +136,10 @@ fn check_range<T: PartialOrd + std::fmt::Display>(option: &str, value: T, min: T
 
 /// Zero is refused everywhere: servers disagree on whether it means never or at once.
 fn check_durations(options: &Options) -> Result<()> {
+    let lifetime = options.max_lifetime.map(|lifetime| ("--max-lifetime", lifetime));
     let all = [
         ("--kill-timeout", options.kill_timeout),
+        ("--stall-timeout", options.stall_timeout),
         ("--restart-window", options.restart_window),
         ("--boot-timeout", options.boot_timeout),
         ("--header-timeout", options.header_timeout),
@@ -136,7 +147,7 @@ fn check_durations(options: &Options) -> Result<()> {
         ("--send-timeout", options.send_timeout),
         ("--body-timeout", options.body_timeout),
     ];
-    for (option, value) in all {
+    for (option, value) in all.into_iter().chain(lifetime) {
         if value < DURATION_MIN || value > DURATION_MAX {
             let given = humantime::format_duration(value);
             return Err(Error::config(format!("{option} {given}"), "expected at least 1ms and at most 365d"));
@@ -150,6 +161,7 @@ fn check_sizes(options: &Options) -> Result<()> {
         ("--max-body", options.max_body, SIZE_MAX),
         ("--body-rate", options.body_rate, BODY_RATE_MAX),
         ("--file-cache", options.file_cache, SIZE_MAX),
+        ("--max-memory", options.max_memory.unwrap_or(0), SIZE_MAX),
     ];
     for (option, value, max) in all {
         if value > max {

@@ -73,6 +73,8 @@ impl Program {
     /// The bare command: no URINGD_* variable, a process group of its own, JSON log on a pipe.
     pub fn command(self, arguments: &[&str]) -> Command {
         let mut command = bare_command(&self.path());
+        // what everybody would share; --control PATH is stronger
+        command.env("URINGD_CONTROL", "off");
         command.args(["--log-format", "json", "--log-level", "debug"]).args(arguments);
         command
     }

@@ -101,7 +101,7 @@ pub enum ExitStatus {
 }
 
 /// Why a worker leaves or has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Cause {
@@ -201,11 +201,13 @@ pub enum Roll {
     Started,
     /// Every worker was replaced.
     Done,
-    /// A replacement did not come up; its predecessor stays.
+    /// It was given up: the configuration is as it was before, and so are the workers, or will be.
     #[non_exhaustive]
     Failed {
-        /// The slot whose replacement failed.
-        slot: usize,
+        /// The slot whose replacement did not come up; `None` if it did not come to that.
+        slot: Option<usize>,
+        /// One line that says why.
+        problem: String,
     },
 }
 

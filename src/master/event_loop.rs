@@ -3,11 +3,14 @@
 //!
 //! Neighbours: `lifecycle` decides, `spawn` starts processes, `listeners` made the sockets, `report` logs.
 
-use super::lifecycle::{Action, Command, Input, Lifecycle, Limits, Outcome};
+use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, WorkerStatus};
+use super::history::{History, unix_time};
+use super::lifecycle::{Action, Command, Input, Lifecycle, Limits, Outcome, WORKERS_MAX};
 use super::listeners::Bound;
 use super::pool::{Order, Orders};
 use super::report;
 use super::spawn::Spawner;
+use super::throttle;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{Event, ExitStatus, Message, WorkerId, WorkerRef};
@@ -23,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// What the master listens to. SIGCHLD is not among them: a pidfd per child misses nobody, however many die at once.
 const SIGNALS: [Signal; 8] = [
@@ -39,6 +42,8 @@ const SIGNALS: [Signal; 8] = [
 
 /// Why an order cannot be carried out, most often.
 const GONE: &str = "it is gone";
+/// Why nothing can be ordered any more.
+const STOPS: &str = "the server is stopping";
 
 /// How many workers that are gone are remembered: an order may have been on its way to them.
 const GONE_MAX: usize = 64;
@@ -52,6 +57,8 @@ pub struct EventLoop {
     on_event: Box<dyn FnMut(&Event)>,
     orders: Orders,
     book: Book,
+    history: History,
+    started: (Instant, SystemTime),
     lifecycle: Lifecycle,
     workers: BTreeMap<WorkerId, Process>,
     /// Who is gone, the latest last.
@@ -67,6 +74,7 @@ pub struct EventLoop {
 struct Process {
     slot: usize,
     child: Child,
+    started: (Instant, SystemTime),
     /// `None` once it is read to its end.
     channel: Option<Channel>,
     /// It has spoken, and was told how to serve.
@@ -129,6 +137,8 @@ impl EventLoop {
             on_event,
             orders,
             book,
+            history: History::default(),
+            started: (Instant::now(), SystemTime::now()),
             workers: BTreeMap::new(),
             gone: VecDeque::new(),
             inputs: VecDeque::new(),
@@ -189,8 +199,15 @@ impl EventLoop {
         self.inputs.push_back(match account.and_then(|stats| self.spawner.start(slot, stats.as_fd())) {
             Ok((child, channel)) => {
                 let pid = child.pid;
-                let process =
-                    Process { slot, child, channel: Some(channel), online: false, reaped: false, lost: 0 };
+                let process = Process {
+                    slot,
+                    child,
+                    started: (Instant::now(), SystemTime::now()),
+                    channel: Some(channel),
+                    online: false,
+                    reaped: false,
+                    lost: 0,
+                };
                 self.workers.insert(id, process);
                 Input::Spawned { id, pid }
             }
@@ -205,6 +222,7 @@ impl EventLoop {
         let WorkerRef { slot, pid, .. } = self.reference(id);
         tracing::debug!(slot, pid, id, stop, "drain sent");
         self.tell(id, &ToWorker::Drain { stop });
+        self.history.drained(id);
     }
 
     fn tell(&mut self, id: WorkerId, message: &ToWorker) {
@@ -237,6 +255,7 @@ impl EventLoop {
 
     fn emit(&mut self, event: &Event) {
         report::event(event, &self.config);
+        self.history.note(event);
         // what the program keeps there may be half changed, which is the program's to live with; the service goes on
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| (self.on_event)(event))) {
             report::panic(event, &*payload);
@@ -334,6 +353,7 @@ impl EventLoop {
                 Order::Disconnect { worker } => {
                     self.trouble(worker, format!("cannot be disconnected: {GONE}"));
                 }
+                Order::Ask(ask) => self.answer(ask),
             }
         }
     }
@@ -419,6 +439,100 @@ impl EventLoop {
             Some(Err(errno)) => errno.to_string(),
         };
         self.trouble(id, format!("cannot be sent signal {signal}: {problem}"));
+    }
+
+    // ---- who asks from outside ----
+
+    /// Nobody may be there any more to hear the answer.
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Status(reply) => drop(reply.send(self.status())),
+            Ask::Follow(follower) => self.history.follow(follower),
+            Ask::Reload(reply) => self.asked_to_reload(reply),
+            Ask::Restart { slot, reply } => self.asked_to_restart(slot, reply),
+            Ask::Scale { workers, reply } => drop(reply.send(self.asked_to_scale(workers))),
+            Ask::Stop(reply) => {
+                self.inputs.push_back(Input::Command(Command::Stop));
+                let _ = reply.send(Ok("stopping".to_owned()));
+            }
+        }
+    }
+
+    fn asked_to_reload(&mut self, reply: Reply<AskEnded>) {
+        let refused = match () {
+            () if !self.lifecycle.serving() => Some(STOPS),
+            () if self.lifecycle.is_rolling() => Some("a reload is under way"),
+            () => None,
+        };
+        if let Some(why) = refused {
+            return drop(reply.send(Err(why.to_owned())));
+        }
+        self.history.await_reload(reply);
+        self.inputs.push_back(Input::Command(Command::Roll));
+    }
+
+    fn asked_to_restart(&mut self, slot: usize, reply: Reply<AskEnded>) {
+        match self.lifecycle.occupant(slot) {
+            _ if !self.lifecycle.serving() => drop(reply.send(Err(STOPS.to_owned()))),
+            None => {
+                let slots = self.lifecycle.wanted();
+                drop(reply.send(Err(format!("there is no worker in slot {slot} (of {slots}, from 0)"))));
+            }
+            Some(id) => {
+                self.history.await_restart(id, reply);
+                self.inputs.push_back(Input::Command(Command::Disconnect(id)));
+            }
+        }
+    }
+
+    fn asked_to_scale(&mut self, workers: usize) -> AskEnded {
+        if !self.lifecycle.serving() {
+            return Err(STOPS.to_owned());
+        }
+        if !(1..=WORKERS_MAX).contains(&workers) {
+            return Err(format!("{workers} workers are not possible, ask for 1 to {WORKERS_MAX}"));
+        }
+        self.inputs.push_back(Input::Command(Command::Scale(workers)));
+        Ok(format!("{workers} workers from now on, before {}", self.lifecycle.wanted()))
+    }
+
+    fn status(&self) -> Status {
+        let seconds = |since: Instant| since.elapsed().as_secs_f64();
+        let workers = self.lifecycle.workers().filter_map(|worker| {
+            let process = self.workers.get(&worker.id)?;
+            Some(WorkerStatus {
+                id: worker.id,
+                slot: worker.slot,
+                pid: process.child.pid,
+                core: self.config.core_of(worker.slot),
+                phase: worker.phase,
+                started: unix_time(process.started.1),
+                uptime: seconds(process.started.0),
+                generation: 1,
+            })
+        });
+        Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            started: unix_time(self.started.1),
+            uptime: seconds(self.started.0),
+            course: if self.lifecycle.serving() { Course::Serving } else { Course::Stopping },
+            restarts: match self.lifecycle.throttle() {
+                throttle::State::Normal => Restarts::Allowed,
+                throttle::State::GivenUp { .. } => Restarts::GivenUp,
+                throttle::State::Trial { .. } => Restarts::Trial,
+            },
+            reloading: self.lifecycle.is_rolling(),
+            generation: 1,
+            last_reload: self.history.last_reload.clone(),
+            listeners: self.bound.iter().map(|bound| bound.address.to_string()).collect(),
+            wanted: self.lifecycle.wanted(),
+            workers: workers.collect(),
+            exits: self.history.exits.clone(),
+            forced_kills: self.lifecycle.forced_kills,
+            giveups: self.history.giveups,
+            reloads: self.history.reloads,
+        }
     }
 
     // ---- workers ----

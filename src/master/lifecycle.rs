@@ -14,9 +14,7 @@ mod worker;
 
 pub use worker::{Phase, Worker};
 
-#[cfg(test)]
-use super::throttle;
-use super::throttle::{Throttle, Verdict};
+use super::throttle::{self, Throttle, Verdict};
 use crate::error::RingRefusal;
 use crate::event::{Cause, Event, ExitStatus, WorkerId};
 use roll::Rolling;
@@ -128,6 +126,8 @@ pub enum Command {
     Grow,
     /// One worker fewer, but never none.
     Shrink,
+    /// So many workers, from one to [`WORKERS_MAX`].
+    Scale(usize),
     /// Replace this worker, which goes on well: its replacement first, then its drain. It may fail (an error event says
     /// so, and the worker stays), and costs nothing of the throttle.
     Disconnect(WorkerId),
@@ -281,8 +281,13 @@ impl Lifecycle {
                 self.wanted = (self.wanted + 1).min(WORKERS_MAX)
             }
             Input::Command(Command::Shrink) if self.serving() => self.wanted = (self.wanted - 1).max(1),
+            Input::Command(Command::Scale(wanted)) if self.serving() => {
+                self.wanted = wanted.clamp(1, WORKERS_MAX);
+            }
             Input::Command(Command::Disconnect(id)) if self.serving() => self.disconnect(id),
-            Input::Command(Command::Roll | Command::Grow | Command::Shrink | Command::Disconnect(_)) => {}
+            Input::Command(
+                Command::Roll | Command::Grow | Command::Shrink | Command::Scale(_) | Command::Disconnect(_),
+            ) => {}
         }
     }
 
@@ -652,9 +657,38 @@ impl Lifecycle {
         turn.act(Action::Drain { id, stop });
     }
 
+    // For reports.
+
+    /// Everybody who is not gone, oldest first.
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    /// How many workers there should be.
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Whether the dead are replaced.
+    pub fn throttle(&self) -> throttle::State {
+        self.throttle.state()
+    }
+
+    /// Whether a roll is under way, or will be.
+    pub fn is_rolling(&self) -> bool {
+        self.rolling.is_some() || self.roll_again
+    }
+
+    /// Who is in a slot to stay, or waits there for its replacement.
+    pub fn occupant(&self, slot: usize) -> Option<WorkerId> {
+        let serves = |worker: &&Worker| worker.slot == slot && worker.serves();
+        self.workers.values().find(serves).map(|worker| worker.id)
+    }
+
     // Who is where.
 
-    fn serving(&self) -> bool {
+    /// Whether it serves, and does not leave.
+    pub fn serving(&self) -> bool {
         matches!(self.course, Course::Serving)
     }
 
@@ -710,25 +744,6 @@ impl Turn<'_> {
 
     fn emit(&mut self, event: Event) {
         self.act(Action::Emit(event));
-    }
-}
-
-/// What tests look at.
-#[cfg(test)]
-impl Lifecycle {
-    /// Everybody who is not gone, oldest first.
-    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
-        self.workers.values()
-    }
-
-    /// How many workers there should be.
-    pub fn wanted(&self) -> usize {
-        self.wanted
-    }
-
-    /// Whether the dead are replaced, for reports.
-    pub fn throttle(&self) -> throttle::State {
-        self.throttle.state()
     }
 }
 

@@ -1,11 +1,14 @@
 //! The master: binds, starts workers, supervises them, and never serves a request. Reading order: `listeners` and
 //! `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
-//! performs), `pool` (what the program wants), `report` (what it says), `latency` (what the
+//! performs), `pool` (what the program wants), `ask` (what others want), `history`
+//! (what they are told), `report` (what it says), `latency` (what the
 //! workers measured, in files), `pid_file`.
 //!
 //! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
 
+mod ask;
 mod event_loop;
+mod history;
 mod latency;
 pub mod lifecycle;
 pub(crate) mod listeners;

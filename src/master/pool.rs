@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `cluster` gives it out; `event_loop` takes the orders and performs them.
 
+use super::ask::Ask;
 use crate::error::{Error, Result};
 use crate::event::{Message, WorkerId};
 use crate::ipc::{MESSAGE_COST, WAITING_MAX, node};
@@ -61,6 +62,8 @@ pub(super) enum Order {
     Kill { worker: WorkerId, signal: i32 },
     /// A worker is to be replaced.
     Disconnect { worker: WorkerId },
+    /// Not the program's: somebody outside wants to know or have something.
+    Ask(Ask),
 }
 
 #[derive(Default)]
@@ -179,6 +182,12 @@ impl Pool {
         self.book.by_worker()
     }
 
+    /// Asks the master's loop. What cannot be asked because too much waits is dropped, like what a master that stops is
+    /// asked: with it goes the reply.
+    pub(super) fn ask(&self, ask: Ask) {
+        let _ = self.put(Order::Ask(ask), 0);
+    }
+
     /// Where the master keeps the numbers.
     pub(super) fn book(&self) -> Book {
         self.book.clone()
@@ -271,6 +280,7 @@ mod tests {
             Order::SendSocket { worker, message, .. } => format!("socket {worker} {message}"),
             Order::Kill { worker, signal } => format!("kill {worker} {signal}"),
             Order::Disconnect { worker } => format!("disconnect {worker}"),
+            Order::Ask(ask) => format!("{ask:?}"),
         }
     }
 

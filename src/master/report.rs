@@ -53,13 +53,8 @@ pub fn event(event: &Event, config: &Config) {
             tracing::info!(event = "reload", stage = "started", "replacing all workers")
         }
         Event::Reload(Roll::Done) => tracing::info!(event = "reload", stage = "done", "all workers replaced"),
-        Event::Reload(Roll::Failed { slot }) => {
-            tracing::error!(
-                event = "reload",
-                stage = "failed",
-                slot,
-                "the replacement did not come up: the others stay"
-            );
+        Event::Reload(Roll::Failed { slot, problem }) => {
+            tracing::error!(event = "reload", stage = "failed", slot, problem, "nothing was changed");
         }
     }
 }

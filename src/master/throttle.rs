@@ -55,8 +55,7 @@ impl Throttle {
         Throttle { limit, window, charged: VecDeque::new(), state: State::Normal }
     }
 
-    /// For tests.
-    #[cfg(test)]
+    /// Whether the dead are replaced.
     pub fn state(&self) -> State {
         self.state
     }

@@ -74,7 +74,8 @@ impl Lifecycle {
 
     /// The replacement in this slot is lost, or there can be none.
     pub(super) fn fail_roll(&mut self, slot: usize, turn: &mut Turn<'_>) {
-        self.end_roll(Roll::Failed { slot }, turn);
+        let problem = format!("the replacement in slot {slot} did not come up");
+        self.end_roll(Roll::Failed { slot: Some(slot), problem }, turn);
         if let Some(id) = self.predecessor(slot) {
             self.restore_predecessor(id, turn);
         }

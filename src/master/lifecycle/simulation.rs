@@ -72,6 +72,7 @@ fn command(stops: bool) -> impl Strategy<Value = Command> {
         3 => Just(Command::Roll),
         3 => Just(Command::Grow),
         3 => Just(Command::Shrink),
+        3 => (0usize..6).prop_map(Command::Scale),
         u32::from(stops) => Just(Command::Stop),
         u32::from(stops) => Just(Command::StopNow),
     ]
@@ -315,7 +316,8 @@ impl World {
                     self.alive.get_mut(&id).unwrap().unwanted = true;
                 }
             }
-            Command::Roll | Command::Grow | Command::Shrink | Command::Disconnect(_) => {}
+            Command::Scale(wanted) if serving => self.wanted = wanted.max(1),
+            Command::Roll | Command::Grow | Command::Shrink | Command::Scale(_) | Command::Disconnect(_) => {}
         }
     }
 
@@ -631,7 +633,7 @@ impl World {
 /// The slot whose planned replacement was lost.
 fn failed_plan(event: &Event) -> Option<usize> {
     match event {
-        Event::Reload(Roll::Failed { slot }) => Some(*slot),
+        Event::Reload(Roll::Failed { slot, .. }) => *slot,
         Event::Error { worker, problem } if problem == NOT_REPLACED => Some(worker.slot),
         _ => None,
     }

@@ -136,7 +136,7 @@ fn show_event(event: &Event) -> String {
         Event::Error { worker, problem } => format!("Error {} {problem}", worker.id),
         Event::Suicide(worker) => format!("Suicide {}", worker.id),
         Event::Giveup { limit, alive } => format!("Giveup {limit} {alive}"),
-        Event::Reload(Roll::Failed { slot }) => format!("Reload Failed {slot}"),
+        Event::Reload(Roll::Failed { slot: Some(slot), .. }) => format!("Reload Failed {slot}"),
         Event::Reload(roll) => format!("Reload {roll:?}"),
         other => panic!("not an event of the lifecycle: {other:?}"),
     }

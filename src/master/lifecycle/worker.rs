@@ -4,11 +4,13 @@
 
 use super::{Action, Turn};
 use crate::event::{Cause, Event, WorkerId, WorkerRef};
+use serde::Serialize;
 use std::time::Instant;
 
 /// A worker's life. It only goes forward, but for two ways back: `stay` and a planned replacement that fails make a
 /// `Retiring` worker again what it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Asked for; its process may run but has not spoken yet.
     Starting,

@@ -1,0 +1,191 @@
+//! What is asked of the master's loop from outside (the control socket, metrics), and what it answers: state at one
+//! instant, and the end of what was ordered. Who asks waits on a thread of its own; the loop never waits for it.
+//!
+//! Neighbours: `control` asks, through `pool`; `event_loop` answers.
+
+use super::lifecycle::Phase;
+use crate::event::{Cause, WorkerId};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, SyncSender, TrySendError};
+
+/// Where the answer goes. Nobody may be waiting for it any more.
+pub(super) type Reply<T> = Sender<T>;
+
+/// How something ended that was ordered; the error is one line that says why.
+pub(super) type Ended = std::result::Result<String, String>;
+
+/// What is wanted. A reply that is dropped unanswered means that the master stops.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// How things are.
+    Status(Reply<Status>),
+    /// Read the configuration again and roll; answered when that is over. Refused while one is under way.
+    Reload(Reply<Ended>),
+    /// Replace the worker in this slot; answered when its replacement listens, or did not come up.
+    Restart {
+        /// Whose.
+        slot: usize,
+        /// How it ended.
+        reply: Reply<Ended>,
+    },
+    /// Have so many workers; answered at once.
+    Scale {
+        /// How many.
+        workers: usize,
+        /// Whether that is possible.
+        reply: Reply<Ended>,
+    },
+    /// Finish what is in flight, then end; answered at once.
+    Stop(Reply<Ended>),
+    /// All events from now on.
+    Follow(Follower),
+}
+
+/// Somebody who wants each event as a line of JSON. Who does not keep up is told how many lines it has missed.
+#[derive(Debug)]
+pub(super) struct Follower {
+    lines: SyncSender<Arc<str>>,
+    missed: u64,
+}
+
+/// The master at one instant, but for the numbers, which are in the `Book`.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Status {
+    /// The master's process ID.
+    pub pid: u32,
+    /// `CARGO_PKG_VERSION`.
+    pub version: &'static str,
+    /// Since when it runs, in seconds of Unix time.
+    pub started: f64,
+    /// How many seconds it has run, suspensions not counted.
+    pub uptime: f64,
+    /// Whether it serves or stops.
+    pub course: Course,
+    /// Whether the dead are replaced.
+    pub restarts: Restarts,
+    /// A reload is under way.
+    pub reloading: bool,
+    /// How often the configuration was read and put in force, the start included.
+    pub generation: u64,
+    /// The last reload that is over, if there was one.
+    pub last_reload: Option<LastReload>,
+    /// The addresses, as bound.
+    pub listeners: Vec<String>,
+    /// How many workers are wanted.
+    pub wanted: usize,
+    /// Everybody who is not gone, by age.
+    pub workers: Vec<WorkerStatus>,
+    /// Workers that are gone, by slot and why.
+    pub exits: BTreeMap<usize, BTreeMap<Cause, u64>>,
+    /// Workers that had to be killed because they outlasted the kill timeout.
+    pub forced_kills: u64,
+    /// How often it was given up.
+    pub giveups: u64,
+    /// Reloads that were done, and that failed.
+    pub reloads: [u64; 2],
+}
+
+/// Where the master is going.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Course {
+    /// It keeps the pool whole.
+    Serving,
+    /// It ends with its last worker.
+    Stopping,
+}
+
+/// Whether the dead are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Restarts {
+    /// They are.
+    Allowed,
+    /// There were too many within the restart window.
+    GivenUp,
+    /// One worker is tried.
+    Trial,
+}
+
+/// How the last reload ended.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct LastReload {
+    /// When, in seconds of Unix time.
+    pub at: f64,
+    /// What was wrong, if anything was.
+    pub problem: Option<String>,
+}
+
+/// One worker process.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct WorkerStatus {
+    /// What it is called.
+    pub id: WorkerId,
+    /// Its place in the pool.
+    pub slot: usize,
+    /// Its process ID.
+    pub pid: i32,
+    /// The core that it is pinned to.
+    pub core: Option<usize>,
+    /// Where in its life it is.
+    pub phase: Phase,
+    /// Since when it runs, in seconds of Unix time.
+    pub started: f64,
+    /// For how many seconds.
+    pub uptime: f64,
+    /// Which reading of the configuration it was started with.
+    pub generation: u64,
+}
+
+impl Follower {
+    /// Who takes the lines off the other end of `lines`.
+    pub fn new(lines: SyncSender<Arc<str>>) -> Follower {
+        Follower { lines, missed: 0 }
+    }
+
+    /// Says whether anybody is there still.
+    pub fn tell(&mut self, line: &Arc<str>) -> bool {
+        if self.missed > 0 {
+            let gap: Arc<str> = format!("{{\"event\":\"missed\",\"count\":{}}}\n", self.missed).into();
+            match self.lines.try_send(gap) {
+                Ok(()) => self.missed = 0,
+                Err(TrySendError::Full(_)) => {
+                    self.missed += 1;
+                    return true;
+                }
+                Err(TrySendError::Disconnected(_)) => return false,
+            }
+        }
+        match self.lines.try_send(Arc::clone(line)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                self.missed += 1;
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::sync_channel;
+
+    #[test]
+    fn who_does_not_keep_up_is_told_how_much_it_has_missed() {
+        let (sender, receiver) = sync_channel(2);
+        let mut follower = Follower::new(sender);
+        for line in ["1\n", "2\n", "3\n", "4\n"] {
+            assert!(follower.tell(&line.into()));
+        }
+        let mut taken: Vec<Arc<str>> = receiver.try_iter().collect();
+        assert!(follower.tell(&"5\n".into()));
+        taken.extend(receiver.try_iter());
+        assert_eq!(taken.concat(), "1\n2\n{\"event\":\"missed\",\"count\":2}\n5\n");
+        drop(receiver);
+        assert!(!follower.tell(&"6\n".into()));
+    }
+}

@@ -1,0 +1,149 @@
+//! What the loop remembers of the events for those who ask: sums since the start, who follows along, and who waits for
+//! something to end.
+//!
+//! Neighbours: `event_loop` shows it every event; `ask` is what it answers with.
+
+use super::ask::{Ended, Follower, LastReload, Reply};
+use crate::event::{Cause, Event, Roll, WorkerId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// See the module's comment.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// Workers that are gone, by slot and why.
+    pub exits: BTreeMap<usize, BTreeMap<Cause, u64>>,
+    /// How often it was given up.
+    pub giveups: u64,
+    /// Reloads that were done, and that failed.
+    pub reloads: [u64; 2],
+    /// The last one that is over.
+    pub last_reload: Option<LastReload>,
+    followers: Vec<Follower>,
+    /// Who waits for the end of the reload.
+    reload: Option<Reply<Ended>>,
+    /// Who waits for a worker's replacement.
+    restarts: Vec<(WorkerId, Reply<Ended>)>,
+}
+
+impl History {
+    /// Tells everybody whom it concerns.
+    pub fn note(&mut self, event: &Event) {
+        match event {
+            Event::Exit { worker, cause, .. } => {
+                *self.exits.entry(worker.slot).or_default().entry(*cause).or_default() += 1;
+                self.end_restart(worker.id, || Err(format!("worker {} is gone ({cause:?})", worker.pid)));
+            }
+            Event::Giveup { .. } => self.giveups += 1,
+            Event::Reload(Roll::Done) => self.end_reload(None),
+            Event::Reload(Roll::Failed { problem, .. }) => self.end_reload(Some(problem.clone())),
+            Event::Error { worker, problem } => {
+                self.end_restart(worker.id, || Err(format!("worker {}: {problem}", worker.pid)));
+            }
+            _ => {}
+        }
+        if !self.followers.is_empty() {
+            let line = serde_json::to_string(event).expect("events have JSON");
+            let line: Arc<str> = format!("{line}\n").into();
+            self.followers.retain_mut(|follower| follower.tell(&line));
+        }
+    }
+
+    /// From now on this one is told as well.
+    pub fn follow(&mut self, follower: Follower) {
+        self.followers.push(follower);
+    }
+
+    /// Answers when the reload that begins now is over.
+    pub fn await_reload(&mut self, reply: Reply<Ended>) {
+        self.reload = Some(reply);
+    }
+
+    /// Answers when this worker drains because somebody has taken its place, or when it stays.
+    pub fn await_restart(&mut self, id: WorkerId, reply: Reply<Ended>) {
+        self.restarts.push((id, reply));
+    }
+
+    /// A worker was told to drain.
+    pub fn drained(&mut self, id: WorkerId) {
+        self.end_restart(id, || Ok(format!("worker {id} is replaced")));
+    }
+
+    fn end_reload(&mut self, problem: Option<String>) {
+        self.reloads[usize::from(problem.is_some())] += 1;
+        if let Some(reply) = self.reload.take() {
+            let ended = problem.clone().map_or_else(|| Ok("all workers replaced".to_owned()), Err);
+            let _ = reply.send(ended);
+        }
+        self.last_reload = Some(LastReload { at: unix_time(SystemTime::now()), problem });
+    }
+
+    fn end_restart(&mut self, id: WorkerId, ended: impl Fn() -> Ended) {
+        for (_, reply) in self.restarts.extract_if(.., |(awaited, _)| *awaited == id) {
+            let _ = reply.send(ended());
+        }
+    }
+}
+
+/// In seconds.
+pub(super) fn unix_time(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::WorkerRef;
+    use std::sync::mpsc::{channel, sync_channel};
+
+    const WORKER: WorkerRef = WorkerRef { id: 3, slot: 1, pid: 77 };
+
+    #[test]
+    fn each_event_is_counted_and_told() {
+        let mut history = History::default();
+        let (sender, lines) = sync_channel(9);
+        history.follow(Follower::new(sender));
+        for cause in [Cause::Crash, Cause::Crash, Cause::Reload] {
+            history.note(&Event::Exit { worker: WORKER, status: None, cause, forced: false });
+        }
+        history.note(&Event::Giveup { limit: 1, alive: 0 });
+        assert_eq!(history.exits[&1], BTreeMap::from([(Cause::Crash, 2), (Cause::Reload, 1)]));
+        assert_eq!((history.giveups, lines.try_iter().count()), (1, 4));
+    }
+
+    #[test]
+    fn who_waits_is_told_how_it_ended() {
+        let mut history = History::default();
+        let (reply, reload) = channel();
+        history.await_reload(reply);
+        history.note(&Event::Reload(Roll::Started));
+        reload.try_recv().unwrap_err();
+        history.note(&Event::Reload(Roll::Failed { slot: Some(1), problem: "no".into() }));
+        assert_eq!(reload.try_recv().unwrap(), Err("no".to_owned()));
+        assert_eq!(
+            (history.reloads, history.last_reload.take().unwrap().problem),
+            ([0, 1], Some("no".into()))
+        );
+        type Step = fn(&mut History);
+        let ends: [(Step, bool); 3] = [
+            (|history| history.drained(3), true),
+            (|history| history.note(&Event::Error { worker: WORKER, problem: "stays".into() }), false),
+            (
+                |history| {
+                    let cause = Cause::Crash;
+                    history.note(&Event::Exit { worker: WORKER, status: None, cause, forced: false });
+                },
+                false,
+            ),
+        ];
+        for (end, good) in ends {
+            let (reply, restart) = channel();
+            history.await_restart(3, reply);
+            history.drained(4);
+            restart.try_recv().unwrap_err();
+            end(&mut history);
+            assert_eq!(restart.try_recv().unwrap().is_ok(), good);
+        }
+    }
+}

@@ -146,7 +146,12 @@ impl Cluster {
         match this_process().as_ref().map_err(|problem| Error::config("worker", problem.clone()))? {
             Process::Master => match self.problem {
                 Some(problem) => Err(problem),
-                None => master::run(Config::resolve(&self.options)?, self.on_event, &self.pool),
+                None => {
+                    let options = self.options;
+                    let config = Config::resolve(&options)?;
+                    let reread = Box::new(move || Config::resolve(&options));
+                    master::run(config, reread, self.on_event, &self.pool)
+                }
             },
             Process::Worker { inherited, master } => {
                 let inherited = inherited.lock().ok().and_then(|mut inherited| inherited.take());

@@ -199,8 +199,17 @@ pub enum Event {
 pub enum Roll {
     /// The first replacement is about to be started.
     Started,
-    /// Every worker was replaced.
+    /// Every worker was replaced, and the configuration is in force.
     Done,
+    /// A replacement did not come up: those that did are replaced once more, by workers with the settings of before.
+    /// [`Failed`](Roll::Failed) follows.
+    #[non_exhaustive]
+    Reverting {
+        /// The slot whose replacement did not come up.
+        slot: usize,
+        /// One line that says why.
+        problem: String,
+    },
     /// It was given up: the configuration is as it was before, and so are the workers, or will be.
     #[non_exhaustive]
     Failed {

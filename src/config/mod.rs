@@ -24,7 +24,7 @@ pub use options::Options;
 pub(crate) const DESCRIPTOR_RESERVE: u64 = 64;
 
 /// Everything the master needs to know, with nothing left to check.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     /// Where to listen, in the order given; never empty.
     pub listen: Vec<Listen>,

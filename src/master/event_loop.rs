@@ -4,9 +4,9 @@
 //! Neighbours: `lifecycle` decides, `spawn` starts processes, `listeners` made the sockets, `report` logs.
 
 use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, WorkerStatus};
+use super::generation::Generation;
 use super::history::{History, unix_time};
-use super::lifecycle::{Action, Command, Input, Lifecycle, Limits, Outcome, WORKERS_MAX};
-use super::listeners::Bound;
+use super::lifecycle::{Action, Command, Input, Lifecycle, Outcome, Settings, WORKERS_MAX};
 use super::pool::{Order, Orders};
 use super::report;
 use super::spawn::Spawner;
@@ -27,6 +27,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+
+/// Reads the configuration again, from wherever it came.
+pub type Reread = Box<dyn Fn() -> Result<Config>>;
 
 /// What the master listens to. SIGCHLD is not among them: a pidfd per child misses nobody, however many die at once.
 const SIGNALS: [Signal; 8] = [
@@ -50,8 +53,14 @@ const GONE_MAX: usize = 64;
 
 /// See the module's comment.
 pub struct EventLoop {
-    config: Config,
-    bound: Vec<Bound>,
+    in_force: Generation,
+    /// What a reload under way leads to.
+    tried: Option<Generation>,
+    /// What a reload that failed has led to, for those who are starting with it still.
+    given_up: Option<Generation>,
+    /// The last number that was given.
+    generations: u64,
+    reread: Reread,
     spawner: Spawner,
     signals: SignalFd,
     on_event: Box<dyn FnMut(&Event)>,
@@ -73,6 +82,8 @@ pub struct EventLoop {
 /// A worker process, as far as it can be touched.
 struct Process {
     slot: usize,
+    core: Option<usize>,
+    generation: u64,
     child: Child,
     started: (Instant, SystemTime),
     /// `None` once it is read to its end.
@@ -113,25 +124,21 @@ pub fn block_signals() -> Result<SignalFd> {
 
 impl EventLoop {
     pub fn new(
-        config: Config,
-        bound: Vec<Bound>,
+        first: Generation,
+        reread: Reread,
         spawner: Spawner,
         signals: SignalFd,
         on_event: Box<dyn FnMut(&Event)>,
         orders: Orders,
         book: Book,
     ) -> EventLoop {
-        let limits = Limits {
-            kill_timeout: config.kill_timeout,
-            boot_timeout: config.boot_timeout,
-            restart_limit: config.restart_limit,
-            restart_window: config.restart_window,
-            listeners: bound.len(),
-        };
         EventLoop {
-            lifecycle: Lifecycle::new(config.workers, limits),
-            config,
-            bound,
+            lifecycle: Lifecycle::new(first.config.workers, first.limits()),
+            generations: first.number,
+            in_force: first,
+            tried: None,
+            given_up: None,
+            reread,
             spawner,
             signals,
             on_event,
@@ -150,8 +157,8 @@ impl EventLoop {
 
     /// Runs until the lifecycle has finished.
     pub fn run(mut self) -> Result<()> {
-        let addresses = self.bound.iter().map(|bound| bound.address.to_string()).collect();
-        self.emit(&Event::Setup { addresses, workers: self.config.workers });
+        let workers = self.in_force.config.workers;
+        self.emit(&Event::Setup { addresses: self.addresses(), workers });
         loop {
             self.inputs.push_back(Input::Tick);
             self.decide();
@@ -188,19 +195,65 @@ impl EventLoop {
             Action::Drain { id, stop } => self.drain(id, stop),
             Action::Stay { id } => self.tell(id, &ToWorker::Stay),
             Action::Kill { id } => self.kill(id),
-            Action::CloseListeners => self.bound.clear(),
+            Action::CloseListeners => {
+                (self.tried, self.given_up) = (None, None);
+                self.in_force.bound.clear();
+            }
+            Action::ReadConfig => {
+                let settings = self.read_config();
+                self.inputs.push_back(Input::Configured(settings));
+            }
+            Action::Adopt => self.adopt(),
+            Action::Revert => self.given_up = self.tried.take(),
+            Action::Forget => self.given_up = None,
             Action::Emit(event) => self.emit(&event),
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }
     }
 
+    // ---- the configuration ----
+
+    /// What was wrong is for the reload's event to say; nothing has changed then.
+    fn read_config(&mut self) -> std::result::Result<Settings, String> {
+        let config = (self.reread)().map_err(|error| error.to_string())?;
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let number = self.generations + 1;
+        let next = self.in_force.next(number, config).map_err(|error| error.to_string())?;
+        next.left_for_a_start(&self.in_force).iter().for_each(|line| tracing::warn!("{line}"));
+        let settings = next.settings_after(&self.in_force);
+        self.generations = number;
+        self.tried = Some(next);
+        Ok(settings)
+    }
+
+    /// Listeners that are not in it are closed here; who drains takes what waits in them and closes its own.
+    fn adopt(&mut self) {
+        let Some(next) = self.tried.take() else { return };
+        next.settle().iter().for_each(|problem| tracing::error!("{problem}"));
+        self.in_force = next;
+    }
+
+    /// Of whoever is started now.
+    fn newest(&self) -> &Generation {
+        self.tried.as_ref().unwrap_or(&self.in_force)
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.in_force.bound.iter().map(|bound| bound.address.to_string()).collect()
+    }
+
+    // ---- what the lifecycle has decided ----
+
     fn spawn(&mut self, id: WorkerId, slot: usize) {
+        let (core, generation) = (self.newest().config.core_of(slot), self.newest().number);
         let account = self.book.open(id, slot).map_err(std::io::Error::from);
         self.inputs.push_back(match account.and_then(|stats| self.spawner.start(slot, stats.as_fd())) {
             Ok((child, channel)) => {
                 let pid = child.pid;
                 let process = Process {
                     slot,
+                    core,
+                    generation,
                     child,
                     started: (Instant::now(), SystemTime::now()),
                     channel: Some(channel),
@@ -254,7 +307,7 @@ impl EventLoop {
     }
 
     fn emit(&mut self, event: &Event) {
-        report::event(event, &self.config);
+        report::event(event, |id| self.workers.get(&id).and_then(|worker| worker.core));
         self.history.note(event);
         // what the program keeps there may be half changed, which is the program's to live with; the service goes on
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| (self.on_event)(event))) {
@@ -504,11 +557,11 @@ impl EventLoop {
                 id: worker.id,
                 slot: worker.slot,
                 pid: process.child.pid,
-                core: self.config.core_of(worker.slot),
+                core: process.core,
                 phase: worker.phase,
                 started: unix_time(process.started.1),
                 uptime: seconds(process.started.0),
-                generation: 1,
+                generation: process.generation,
             })
         });
         Status {
@@ -523,9 +576,9 @@ impl EventLoop {
                 throttle::State::Trial { .. } => Restarts::Trial,
             },
             reloading: self.lifecycle.is_rolling(),
-            generation: 1,
+            generation: self.in_force.number,
             last_reload: self.history.last_reload.clone(),
-            listeners: self.bound.iter().map(|bound| bound.address.to_string()).collect(),
+            listeners: self.addresses(),
             wanted: self.lifecycle.wanted(),
             workers: workers.collect(),
             exits: self.history.exits.clone(),
@@ -630,15 +683,21 @@ impl EventLoop {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.online = true;
         let Some(channel) = &mut worker.channel else { return };
+        let generations = [self.tried.as_ref(), self.given_up.as_ref(), Some(&self.in_force)];
+        let own = generations.into_iter().flatten().find(|generation| generation.number == worker.generation);
+        let Some(generation) = own else {
+            // it begins when all is over for it: the settings are forgotten, or the server stops
+            return self.kill(id);
+        };
         let start = Start {
             id,
             slot: worker.slot,
-            core: self.config.core_of(worker.slot),
-            listeners: self.bound.iter().map(|bound| bound.address.to_string()).collect(),
-            settings: self.config.worker_settings(),
+            core: worker.core,
+            listeners: generation.bound.iter().map(|bound| bound.address.to_string()).collect(),
+            settings: generation.config.worker_settings(),
         };
         let mut said = channel.send_to_worker(&ToWorker::Start(start));
-        for bound in &self.bound {
+        for bound in &generation.bound {
             said = said.and_then(|()| {
                 channel.send_handle(HandleKind::Server, "server".into(), Arc::clone(&bound.socket))
             });

@@ -26,7 +26,7 @@ use worker::{Account, Fuse, Plan};
 pub const WORKERS_MAX: usize = 1024;
 
 /// How patient the master is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// How long a draining worker may take before it is killed.
     pub kill_timeout: Duration,
@@ -109,8 +109,22 @@ pub enum Input {
         /// What the kernel said.
         problem: String,
     },
+    /// What came of [`Action::ReadConfig`]: the error is one line.
+    Configured(Result<Settings, String>),
     /// Somebody wants something of the master.
     Command(Command),
+}
+
+/// What a reading of the configuration asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// For the workers that are started from now on.
+    pub limits: Limits,
+    /// How many workers are wanted, where that has changed since it was read before.
+    pub wanted: Option<usize>,
+    /// Workers with these settings are not those of before: if they do not all come up, those that did are replaced
+    /// again.
+    pub changed: bool,
 }
 
 /// What an operator can ask for by signal, or the program.
@@ -120,7 +134,7 @@ pub enum Command {
     Stop,
     /// End now: what is in flight is lost.
     StopNow,
-    /// Replace every worker, one after the other; clears a giveup.
+    /// Read the configuration again and replace every worker, one after the other; clears a giveup.
     Roll,
     /// One worker more.
     Grow,
@@ -162,6 +176,15 @@ pub enum Action {
     },
     /// Close the master's own copies of the listeners, so that later clients are refused and not left in a queue.
     CloseListeners,
+    /// Read the configuration again and say what is in it ([`Input::Configured`]).
+    ReadConfig,
+    /// Every worker runs with the settings read last: those before are forgotten.
+    Adopt,
+    /// The settings read last are not to be: whoever is started from now on gets those of before. Who is starting with
+    /// them goes on.
+    Revert,
+    /// Nobody starts with settings any more that were not to be.
+    Forget,
     /// Tell everybody who wants to know.
     Emit(Event),
     /// Nobody is left and nothing follows: leave the loop.
@@ -212,6 +235,8 @@ pub struct Lifecycle {
     throttle: Throttle,
     course: Course,
     rolling: Option<Rolling>,
+    /// The configuration is being read for the roll to come.
+    reading: bool,
     /// A roll was asked for during a roll; however often, one more follows.
     roll_again: bool,
     /// Somebody listened once, so the kernel can give a ring and a refusal is that worker's own trouble.
@@ -232,6 +257,7 @@ impl Lifecycle {
             id_last: 0,
             course: Course::Serving,
             rolling: None,
+            reading: false,
             roll_again: false,
             ever_listened: false,
             forced_kills: 0,
@@ -257,7 +283,7 @@ impl Lifecycle {
     /// When to send [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         let throttle = if self.serving() { self.throttle.next_deadline() } else { None };
-        self.workers.values().filter_map(|worker| self.limits.deadline(worker.fuse)).chain(throttle).min()
+        self.workers.values().filter_map(Worker::deadline).chain(throttle).min()
     }
 
     fn take(&mut self, input: Input, turn: &mut Turn<'_>) {
@@ -273,6 +299,7 @@ impl Lifecycle {
             Input::Disconnected { id } => self.take_disconnected(id, turn),
             Input::Exited { id, status } => self.take_exited(id, status, turn),
             Input::KillFailed { id, problem } => self.take_kill_failed(id, problem, turn),
+            Input::Configured(settings) => self.take_configured(settings, turn),
             // A server that leaves neither rolls nor scales, and all of its workers are leaving.
             Input::Command(Command::Stop) => self.stop(turn),
             Input::Command(Command::StopNow) => self.stop_now(turn),
@@ -307,7 +334,8 @@ impl Lifecycle {
 
     /// There was no process and no channel, so nothing disconnects; `Close` ends every life all the same.
     fn take_spawn_failed(&mut self, id: WorkerId, problem: String, turn: &mut Turn<'_>) {
-        let Some(worker) = self.workers.get(&id).filter(|worker| worker.pid.is_none()) else { return };
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.pid.is_none()) else { return };
+        worker.problem = Some(problem.clone());
         let worker = worker.worker_ref();
         turn.emit(Event::Error { worker, problem });
         turn.emit(Event::Exit { worker, status: None, cause: Cause::Spawn, forced: false });
@@ -368,6 +396,7 @@ impl Lifecycle {
     /// It will exit, and is charged when it does; the boot timeout is its patience.
     fn take_failed(&mut self, id: WorkerId, cause: Cause, problem: String, turn: &mut Turn<'_>) {
         let Some(worker) = self.started(id) else { return };
+        worker.problem = Some(problem.clone());
         turn.emit(Event::Error { worker: worker.worker_ref(), problem });
         if worker.phase == Phase::Draining {
             return;
@@ -407,6 +436,9 @@ impl Lifecycle {
             worker.disconnect(turn);
         }
         let (cause, forced) = (worker.exit_cause(), worker.cause == Some(Cause::KillTimeout));
+        let end =
+            || status.map_or_else(|| "it is gone".to_owned(), |status| format!("it ended with {status}"));
+        worker.problem.get_or_insert_with(end);
         turn.emit(Event::Exit { worker: worker.worker_ref(), status, cause, forced });
         turn.emit(Event::Close(worker.worker_ref()));
         self.lose(id, Phase::Gone, turn);
@@ -430,8 +462,9 @@ impl Lifecycle {
         }
         let Account::Planned(plan) = worker.account else { return self.charge(id, turn) };
         worker.account = Account::Open;
+        let why = worker.problem.clone();
         match plan {
-            Plan::Roll => self.fail_roll(slot, turn),
+            Plan::Roll => self.fail_roll(slot, why.as_deref(), turn),
             Plan::Disconnect => self.fail_disconnect(slot, turn),
         }
     }
@@ -454,8 +487,9 @@ impl Lifecycle {
 
     fn end_patience(&mut self, turn: &mut Turn<'_>) {
         for id in self.ids(|_| true) {
-            let fuse = self.workers[&id].fuse;
-            if self.limits.deadline(fuse).is_some_and(|deadline| deadline <= turn.now) {
+            let worker = &self.workers[&id];
+            let fuse = worker.fuse;
+            if worker.deadline().is_some_and(|deadline| deadline <= turn.now) {
                 self.fuse_burnt(id, fuse, turn);
             }
         }
@@ -466,6 +500,8 @@ impl Lifecycle {
         match fuse {
             Fuse::Boot(_) => {
                 worker.cause.get_or_insert(Cause::BootTimeout);
+                let patience = worker.boot_timeout;
+                worker.problem.get_or_insert_with(|| format!("it did not listen within {patience:?}"));
                 turn.act(Action::Kill { id });
                 worker.fuse = Fuse::Killed;
                 self.lose(id, Phase::Draining, turn);
@@ -477,8 +513,8 @@ impl Lifecycle {
     }
 
     fn kill_overdue(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
-        let patience = self.limits.kill_timeout;
         let Some(worker) = self.started(id) else { return };
+        let patience = worker.kill_timeout;
         // One that was told to drain and closed its channel early is simply late, and its exit says so.
         if worker.cause.is_none() {
             let problem = format!("its channel closed, but it did not exit within {patience:?}");
@@ -509,8 +545,8 @@ impl Lifecycle {
     }
 
     fn restore_pool(&mut self, turn: &mut Turn<'_>) {
-        self.drain_surplus(turn);
         loop {
+            self.drain_surplus(turn);
             self.recover_from_giveup(turn.now);
             self.fill_empty_slots(turn);
             self.drain_replaced(turn);
@@ -615,6 +651,7 @@ impl Lifecycle {
     fn leave(&mut self, outcome: Outcome, at_once: bool) {
         self.course = Course::Leaving { outcome, at_once };
         self.rolling = None;
+        self.reading = false;
         self.roll_again = false;
     }
 
@@ -636,7 +673,7 @@ impl Lifecycle {
     fn spawn(&mut self, slot: usize, account: Account, turn: &mut Turn<'_>) -> WorkerId {
         self.id_last += 1;
         let id = self.id_last;
-        self.workers.insert(id, Worker::new(id, slot, account, self.limits.listeners));
+        self.workers.insert(id, Worker::new(id, slot, account, &self.limits));
         turn.act(Action::Spawn { id, slot });
         id
     }
@@ -676,7 +713,7 @@ impl Lifecycle {
 
     /// Whether a roll is under way, or will be.
     pub fn is_rolling(&self) -> bool {
-        self.rolling.is_some() || self.roll_again
+        self.rolling.is_some() || self.reading || self.roll_again
     }
 
     /// Who is in a slot to stay, or waits there for its replacement.
@@ -723,17 +760,6 @@ impl Lifecycle {
     fn one_keeper_a_slot(&self) -> bool {
         let keepers = self.ids(Worker::keeps_slot).len();
         !self.serving() || keepers == self.wanted - self.empty_slots().len()
-    }
-}
-
-impl Limits {
-    /// `None` as well for a time so far away that it cannot be named.
-    fn deadline(&self, fuse: Fuse) -> Option<Instant> {
-        match fuse {
-            Fuse::Unlit | Fuse::Killed => None,
-            Fuse::Boot(since) => since.checked_add(self.boot_timeout),
-            Fuse::Kill(since) | Fuse::KillAgain(since) => since.checked_add(self.kill_timeout),
-        }
     }
 }
 

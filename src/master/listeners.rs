@@ -30,6 +30,8 @@ const IN_USE_PAUSE: Duration = Duration::from_millis(25);
 /// A bound and listening socket.
 #[derive(Debug)]
 pub struct Bound {
+    /// What was asked for.
+    asked: Listen,
     /// Where, with the port that the kernel chose if none was asked for.
     pub address: Listen,
     /// Shared with the channels that are sending it.
@@ -46,10 +48,44 @@ pub struct SocketFile {
 }
 
 impl Bound {
+    /// Gives it the queue and its file the permissions that are wanted now.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn settle(&self, backlog: u32, unix_mode: u32) -> Result<()> {
+        listen(&self.socket, depth(backlog)).map_err(|errno| explain(&self.address, errno))?;
+        match &self.file {
+            Some(file) => file.permit(unix_mode),
+            None => Ok(()),
+        }
+    }
+
     /// The socket, for who serves from it alone, and its file, to be kept for as long.
     pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
         (Arc::into_inner(self.socket).expect("nobody was sent it"), self.file)
     }
+}
+
+/// Binds all of them, or none, but for those that are there already: whoever waits in their queues is served.
+///
+/// # Errors
+/// The first address that cannot be had, and why.
+pub fn bind_more(
+    addresses: &[Listen],
+    before: &[Arc<Bound>],
+    backlog: u32,
+    unix_mode: u32,
+) -> Result<Vec<Arc<Bound>>> {
+    let mut before: Vec<&Arc<Bound>> = before.iter().collect();
+    let mut find = |asked: &Listen| {
+        let place = before.iter().position(|bound| bound.asked == *asked)?;
+        Some(Arc::clone(before.remove(place)))
+    };
+    let bind = |address: &Listen| match find(address) {
+        Some(bound) => Ok(bound),
+        None => bind_patiently(address, backlog, unix_mode).map(Arc::new),
+    };
+    addresses.iter().map(bind).collect()
 }
 
 /// Binds all of them, or none.
@@ -65,7 +101,8 @@ fn bind_patiently(address: &Listen, backlog: u32, unix_mode: u32) -> Result<Boun
     loop {
         match bind_one(address, backlog, unix_mode) {
             Err(Errno::EADDRINUSE) if Instant::now() < deadline => std::thread::sleep(IN_USE_PAUSE),
-            other => return other.map_err(|errno| explain(address, errno)),
+            Ok(bound) => return Ok(Bound { asked: address.clone(), ..bound }),
+            Err(errno) => return Err(explain(address, errno)),
         }
     }
 }
@@ -98,7 +135,8 @@ fn bind_tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> std::result::Re
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, depth(backlog))?;
-    Ok(Bound { address: Listen::Tcp(bound_address(&socket)?), socket: Arc::new(socket), file: None })
+    let address = Listen::Tcp(bound_address(&socket)?);
+    Ok(Bound { asked: address.clone(), address, socket: Arc::new(socket), file: None })
 }
 
 fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound, Errno> {
@@ -111,7 +149,8 @@ fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound,
     let file = SocketFile { path: path.to_owned(), inode: inode(path)? };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| errno(&e))?;
     listen(&socket, depth(backlog))?;
-    Ok(Bound { address: Listen::Unix(path.to_owned()), socket: Arc::new(socket), file: Some(file) })
+    let address = Listen::Unix(path.to_owned());
+    Ok(Bound { asked: address.clone(), address, socket: Arc::new(socket), file: Some(file) })
 }
 
 /// A socket file on which nobody answers was left behind by a server that was killed. Asked without blocking: a
@@ -168,6 +207,17 @@ fn explain(listen: &Listen, errno: Errno) -> Error {
 fn first_free_port() -> u16 {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
+impl SocketFile {
+    fn permit(&self, mode: u32) -> Result<()> {
+        if inode(&self.path) != Ok(self.inode) {
+            return Ok(()); // somebody else's by now
+        }
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&self.path, permissions)
+            .map_err(|source| Error::Listen { address: format!("unix:{}", self.path.display()), source })
+    }
 }
 
 impl Drop for SocketFile {

@@ -1,5 +1,5 @@
-//! The master: binds, starts workers, supervises them, and never serves a request. Reading order: `listeners` and
-//! `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
+//! The master: binds, starts workers, supervises them, and never serves a request. Reading order: `listeners`,
+//! `generation` and `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
 //! performs), `pool` (what the program wants), `ask` (what others want), `history`
 //! (what they are told), `report` (what it says), `latency` (what the
 //! workers measured, in files), `pid_file`.
@@ -8,6 +8,7 @@
 
 mod ask;
 mod event_loop;
+mod generation;
 mod history;
 mod latency;
 pub mod lifecycle;
@@ -25,17 +26,23 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::log;
 use crate::sys::process;
-use event_loop::EventLoop;
+use event_loop::{EventLoop, Reread};
+use generation::Generation;
 use latency::LatencyFiles;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pid_file::PidFile;
 use spawn::Spawner;
 
-/// Runs this process as the master until it has stopped.
+/// Runs this process as the master until it has stopped. A reload has the configuration from `reread`.
 ///
 /// # Errors
 /// Why it could not run, or that it gave up.
-pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> Result<()> {
+pub(crate) fn run(
+    config: Config,
+    reread: Reread,
+    on_event: Box<dyn FnMut(&Event)>,
+    pool: &Pool,
+) -> Result<()> {
     log::init(config.log_format, config.log_level);
     process::set_name("uringd-master");
     process::set_title(&title());
@@ -50,10 +57,10 @@ pub(crate) fn run(config: Config, on_event: Box<dyn FnMut(&Event)>, pool: &Pool)
     raise_descriptor_limit();
     let signals = event_loop::block_signals()?;
     let spawner = Spawner::new()?;
-    let bound = listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?;
-    let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
-    let latency_files = LatencyFiles::open(&config, pool.book())?;
-    let outcome = EventLoop::new(config, bound, spawner, signals, on_event, pool.open()?, pool.book()).run();
+    let first = Generation::first(config)?;
+    let _pid_file = first.config.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let latency_files = LatencyFiles::open(&first.config, pool.book())?;
+    let outcome = EventLoop::new(first, reread, spawner, signals, on_event, pool.open()?, pool.book()).run();
     latency_files.finish();
     outcome
 }

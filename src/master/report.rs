@@ -3,14 +3,13 @@
 //!
 //! Neighbours: called by `event_loop`; the values are `event`'s.
 
-use crate::config::Config;
-use crate::event::{Cause, Event, Roll, WorkerRef};
+use crate::event::{Cause, Event, Roll, WorkerId, WorkerRef};
 use crate::ipc::message::RingReport;
 use crate::stats::Stats;
 use std::any::Any;
 
 /// Logs an event.
-pub fn event(event: &Event, config: &Config) {
+pub fn event(event: &Event, core_of: impl Fn(WorkerId) -> Option<usize>) {
     match event {
         Event::Setup { addresses, workers } => {
             tracing::info!(event = "setup", addresses = addresses.join(" "), workers, "starting workers");
@@ -18,7 +17,7 @@ pub fn event(event: &Event, config: &Config) {
         Event::Fork(worker) => quietly("fork", worker, "worker started"),
         Event::Online(worker) => quietly("online", worker, "worker online"),
         Event::Listening(WorkerRef { id, slot, pid }) => {
-            let core = config.core_of(*slot).map_or_else(|| "any".to_owned(), |core| core.to_string());
+            let core = core_of(*id).map_or_else(|| "any".to_owned(), |core| core.to_string());
             tracing::info!(event = "listening", slot, pid, id, core, "worker listening");
         }
         Event::Message { worker: WorkerRef { id, slot, pid }, .. } => {
@@ -53,6 +52,9 @@ pub fn event(event: &Event, config: &Config) {
             tracing::info!(event = "reload", stage = "started", "replacing all workers")
         }
         Event::Reload(Roll::Done) => tracing::info!(event = "reload", stage = "done", "all workers replaced"),
+        Event::Reload(Roll::Reverting { slot, problem }) => {
+            tracing::error!(event = "reload", stage = "reverting", slot, problem, "going back");
+        }
         Event::Reload(Roll::Failed { slot, problem }) => {
             tracing::error!(event = "reload", stage = "failed", slot, problem, "nothing was changed");
         }

@@ -55,6 +55,11 @@ impl Throttle {
         Throttle { limit, window, charged: VecDeque::new(), state: State::Normal }
     }
 
+    /// Other limits from now on; what was charged stays charged.
+    pub fn set_limits(&mut self, limit: u32, window: Duration) {
+        (self.limit, self.window) = (limit, window);
+    }
+
     /// Whether the dead are replaced.
     pub fn state(&self) -> State {
         self.state

@@ -33,6 +33,20 @@ enum Deed {
     /// The same of an id that may be gone, unspawned or never have been.
     OfAnybody(u32, Word),
     Ask(Command),
+    /// A reload that finds this.
+    Reload(Found),
+}
+
+/// What is found when the configuration is read again.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    Bad,
+    Same,
+    /// Other settings, with so many listeners, and perhaps so many workers.
+    New {
+        listeners: usize,
+        wanted: Option<usize>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -69,12 +83,20 @@ fn word() -> impl Strategy<Value = Word> {
 
 fn command(stops: bool) -> impl Strategy<Value = Command> {
     prop_oneof![
-        3 => Just(Command::Roll),
         3 => Just(Command::Grow),
         3 => Just(Command::Shrink),
         3 => (0usize..6).prop_map(Command::Scale),
         u32::from(stops) => Just(Command::Stop),
         u32::from(stops) => Just(Command::StopNow),
+    ]
+}
+
+fn found() -> impl Strategy<Value = Found> {
+    prop_oneof![
+        1 => Just(Found::Bad),
+        2 => Just(Found::Same),
+        3 => (1usize..3, prop::option::of(1usize..6))
+            .prop_map(|(listeners, wanted)| Found::New { listeners, wanted }),
     ]
 }
 
@@ -87,6 +109,7 @@ fn deed(stops: bool) -> impl Strategy<Value = Deed> {
         12 => (any::<Index>(), word()).prop_map(|(index, word)| Deed::Of(index, word)),
         2 => (0u32..40, word()).prop_map(|(id, word)| Deed::OfAnybody(id, word)),
         2 => command(stops).prop_map(Deed::Ask),
+        1 => found().prop_map(Deed::Reload),
     ]
 }
 
@@ -97,6 +120,10 @@ struct Seen {
     pid: bool,
     /// Started to replace one that retired by plan.
     planned: bool,
+    /// What it has to say `listening` of.
+    listeners: usize,
+    /// Which settings it was started with.
+    generation: usize,
     /// The program wants it replaced, and was not told that this cannot be.
     unwanted: bool,
     heard: BTreeSet<usize>,
@@ -114,6 +141,17 @@ struct Seen {
 struct World {
     lifecycle: Lifecycle,
     limits: Limits,
+    /// What the next reading finds.
+    found: Found,
+    /// The settings in force.
+    generation: usize,
+    /// Those that are tried.
+    tried: Option<(usize, Settings)>,
+    /// Those that were tried last and given up, if they differed from what was in force.
+    given_up: Option<usize>,
+    /// A way back began in an earlier step.
+    reverting: bool,
+    generations: usize,
     now: Instant,
     alive: BTreeMap<WorkerId, Seen>,
     /// The naive account: charged restarts since it was last cleared.
@@ -137,6 +175,12 @@ impl World {
         let mut world = World {
             lifecycle: Lifecycle::new(wanted, limits.clone()),
             limits,
+            found: Found::Same,
+            generation: 0,
+            tried: None,
+            given_up: None,
+            reverting: false,
+            generations: 0,
             now: Instant::now(),
             alive: BTreeMap::new(),
             restarts: Vec::new(),
@@ -176,6 +220,10 @@ impl World {
             }
             Deed::OfAnybody(id, word) => self.say(id, word),
             Deed::Ask(command) => self.feed(Input::Command(command)),
+            Deed::Reload(found) => {
+                self.found = found;
+                self.feed(Input::Command(Command::Roll));
+            }
         }
     }
 
@@ -227,8 +275,34 @@ impl World {
         }
         self.check_giveup(&actions, &before);
         self.check_throttle(state, &input, &actions);
+        for action in &actions {
+            match action {
+                Action::Emit(Event::Reload(Roll::Reverting { .. })) => self.reverting = true,
+                Action::Emit(Event::Reload(_)) => self.reverting = false,
+                _ => {}
+            }
+        }
         self.forget_the_gone(&actions);
         self.check_pool();
+        if actions.contains(&Action::ReadConfig) {
+            self.configure();
+        }
+    }
+
+    fn configure(&mut self) {
+        let limits = self.limits.clone();
+        let settings = match self.found {
+            Found::Bad => Err("bad".to_owned()),
+            Found::Same => Ok(Settings { limits, wanted: None, changed: false }),
+            Found::New { listeners, wanted } => {
+                Ok(Settings { limits: Limits { listeners, ..limits }, wanted, changed: true })
+            }
+        };
+        if let Ok(settings) = &settings {
+            self.generations += 1;
+            self.tried = Some((self.generations, settings.clone()));
+        }
+        self.feed(Input::Configured(settings));
     }
 
     fn leaving(&self) -> bool {
@@ -277,8 +351,11 @@ impl World {
                 }
             }
             Input::Command(command) => self.note_command(*command),
-            Input::Listening { id, listener: listener @ 0..2 } => self.note_word(*id, |seen| {
-                seen.heard.insert(*listener);
+            Input::Configured(Ok(_)) if !self.leaving() => self.clear_account(),
+            Input::Listening { id, listener } => self.note_word(*id, |seen| {
+                if *listener < seen.listeners {
+                    seen.heard.insert(*listener);
+                }
             }),
             Input::Suicide { id } => self.note_word(*id, |seen| seen.asked = true),
             Input::Failed { id, .. } => self.note_word(*id, |seen| seen.failed = seen.failed.or(Some(now))),
@@ -307,7 +384,8 @@ impl World {
         match command {
             Command::Stop => self.stopping |= serving,
             Command::StopNow => (self.stopping, self.stopping_now) = (true, true),
-            Command::Roll if serving => self.clear_account(),
+            // during another one; else when what was read is good
+            Command::Roll if serving && self.rolls_begun > self.rolls_ended => self.clear_account(),
             Command::Grow if serving => self.wanted += 1,
             Command::Shrink if serving => self.wanted = (self.wanted - 1).max(1),
             Command::Disconnect(id) if serving => {
@@ -337,6 +415,21 @@ impl World {
             Action::CloseListeners => assert!(self.stopping),
             Action::Emit(event) => self.note_event(event),
             Action::Finish(outcome) => self.note_finish(outcome),
+            Action::ReadConfig => assert!(!self.leaving()),
+            Action::Adopt => {
+                let (generation, settings) = self.tried.take().expect("something was tried");
+                (self.generation, self.limits) = (generation, settings.limits);
+                self.wanted = settings.wanted.unwrap_or(self.wanted);
+                let phases = self.phases();
+                for (id, seen) in self.alive.iter().filter(|(id, _)| keeps(phases.get(id))) {
+                    assert_eq!(seen.generation, generation, "{id} has the settings of before");
+                }
+            }
+            Action::Revert => {
+                let (generation, settings) = self.tried.take().expect("something was tried");
+                self.given_up = settings.changed.then_some(generation);
+            }
+            Action::Forget => assert!(self.given_up.is_some() && self.tried.is_none()),
         }
     }
 
@@ -350,7 +443,11 @@ impl World {
             .alive
             .iter()
             .any(|(old, seen)| seen.slot == slot && !seen.asked && phases.get(old) == Some(&Phase::Retiring));
-        self.alive.insert(id, Seen { slot, planned, ..Seen::default() });
+        let (generation, listeners) = match &self.tried {
+            Some((generation, settings)) => (*generation, settings.limits.listeners),
+            None => (self.generation, self.limits.listeners),
+        };
+        self.alive.insert(id, Seen { slot, planned, listeners, generation, ..Seen::default() });
     }
 
     /// Without a stop or a smaller pool, somebody else must listen in the slot: a younger one, or an older one if
@@ -388,11 +485,11 @@ impl World {
     }
 
     fn note_event(&mut self, event: &Event) {
-        let (now, listeners) = (self.now, self.limits.listeners);
+        let now = self.now;
         match event {
             Event::Listening(worker) => {
                 let seen = self.running(worker.id);
-                assert!(!seen.listened && seen.heard.len() == listeners);
+                assert!(!seen.listened && seen.heard.len() == seen.listeners);
                 seen.listened = true;
                 self.ever_listened = true;
             }
@@ -414,8 +511,21 @@ impl World {
                 assert!(!forced || seen.drained.is_some() || seen.disconnected.is_some());
             }
             Event::Reload(Roll::Started) => self.rolls_begun += 1,
+            Event::Reload(Roll::Failed { slot: None, .. } | Roll::Reverting { .. }) => {}
+            Event::Reload(Roll::Failed { problem, .. }) if !problem.contains("on the way back") => {
+                self.rolls_ended += 1;
+                self.check_nobody_has_what_was_given_up();
+            }
             Event::Reload(_) => self.rolls_ended += 1,
             _ => {}
+        }
+    }
+
+    fn check_nobody_has_what_was_given_up(&self) {
+        let phases = self.phases();
+        for (id, seen) in &self.alive {
+            let stays = keeps(phases.get(id)) && Some(seen.generation) == self.given_up;
+            assert!(!stays, "{id} has settings that were given up");
         }
     }
 
@@ -463,7 +573,7 @@ impl World {
             }
             Action::Kill { .. } if self.leaving() => vec![],
             Action::Kill { id } if kept(id) || self.restored_before_kill(*id, actions, before) => vec![*id],
-            Action::Emit(event) => match failed_plan(event) {
+            Action::Emit(event) => match self.failed_plan(event) {
                 Some(slot) => self.askers_left_by_plan(slot, action, actions, before),
                 None => vec![],
             },
@@ -471,11 +581,26 @@ impl World {
         }
     }
 
+    /// The slot whose planned replacement was lost.
+    fn failed_plan(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Reload(Roll::Reverting { slot, .. }) => Some(*slot),
+            Event::Reload(Roll::Failed { problem, slot }) => match problem.split_once("on the way back") {
+                Some((_, back)) => back.split_whitespace().find_map(|word| word.parse().ok()),
+                // the way back is over
+                None if self.reverting => None,
+                None => *slot,
+            },
+            Event::Error { worker, problem } if problem == NOT_REPLACED => Some(worker.slot),
+            _ => None,
+        }
+    }
+
     /// A plan failed and gave the slot back to a predecessor whose own time then ran out in the same step.
     fn restored_before_kill(&self, id: WorkerId, actions: &[Action], before: &Phases) -> bool {
         let slot = self.alive[&id].slot;
         let fails =
-            |action: &Action| matches!(action, Action::Emit(event) if failed_plan(event) == Some(slot));
+            |action: &Action| matches!(action, Action::Emit(event) if self.failed_plan(event) == Some(slot));
         let failed = actions.iter().position(fails);
         let killed = actions.iter().position(|action| *action == Action::Kill { id });
         let restored = before.get(&id) == Some(&Phase::Retiring) && !self.alive[&id].asked;
@@ -523,7 +648,7 @@ impl World {
 
     fn check_throttle(&self, before: throttle::State, input: &Input, actions: &[Action]) {
         use throttle::State::{GivenUp, Normal, Trial};
-        let rolled = *input == Input::Command(Command::Roll)
+        let rolled = matches!(input, Input::Command(Command::Roll) | Input::Configured(Ok(_)))
             || actions.contains(&Action::Emit(Event::Reload(Roll::Started)));
         let keeps_slot = |worker: &WorkerId| keeps(self.phases().get(worker));
         let legal = match (before, self.lifecycle.throttle()) {
@@ -627,15 +752,6 @@ impl World {
             }
             _ => panic!("nothing will ever happen again: {:?}", self.lifecycle),
         }
-    }
-}
-
-/// The slot whose planned replacement was lost.
-fn failed_plan(event: &Event) -> Option<usize> {
-    match event {
-        Event::Reload(Roll::Failed { slot, .. }) => *slot,
-        Event::Error { worker, problem } if problem == NOT_REPLACED => Some(worker.slot),
-        _ => None,
     }
 }
 

@@ -61,6 +61,14 @@ impl Stage {
             "crash" => {
                 self.feed(Input::Exited { id: number(1), status: Some(ExitStatus::Signal(11)) });
             }
+            // the configuration is as it was
+            "roll" => {
+                self.feed(Input::Command(Command::Roll));
+                if self.actions.contains(&Action::ReadConfig) {
+                    self.actions.retain(|action| *action != Action::ReadConfig);
+                    self.feed(input("same", &[]));
+                }
+            }
             word => self.feed(input(word, &words[1..])),
         }
         let seen: Vec<String> = self.actions.drain(..).map(|action| show(&action)).collect();
@@ -102,7 +110,14 @@ fn input(word: &str, arguments: &[&str]) -> Input {
         "no-kill" => Input::KillFailed { id, problem },
         "stop" => Input::Command(Command::Stop),
         "stop-now" => Input::Command(Command::StopNow),
-        "roll" => Input::Command(Command::Roll),
+        "hup" => Input::Command(Command::Roll),
+        "same" => Input::Configured(Ok(Settings { limits: limits(), wanted: None, changed: false })),
+        "new" => Input::Configured(Ok(Settings {
+            limits: Limits { listeners: 1, ..limits() },
+            wanted: arguments.first().map(|wanted| wanted.parse().unwrap()),
+            changed: true,
+        })),
+        "bad" => Input::Configured(Err(problem)),
         "grow" => Input::Command(Command::Grow),
         "shrink" => Input::Command(Command::Shrink),
         "part" => Input::Command(Command::Disconnect(id)),
@@ -118,6 +133,10 @@ fn show(action: &Action) -> String {
         Action::Stay { id } => format!("stay {id}"),
         Action::Kill { id } => format!("kill {id}"),
         Action::CloseListeners => "close listeners".into(),
+        Action::ReadConfig => "read".into(),
+        Action::Adopt => "adopt".into(),
+        Action::Revert => "revert".into(),
+        Action::Forget => "forget".into(),
         Action::Finish(Outcome::Refused(_)) => "finish Refused".into(),
         Action::Finish(outcome) => format!("finish {outcome:?}"),
         Action::Emit(event) => show_event(event),
@@ -137,6 +156,8 @@ fn show_event(event: &Event) -> String {
         Event::Suicide(worker) => format!("Suicide {}", worker.id),
         Event::Giveup { limit, alive } => format!("Giveup {limit} {alive}"),
         Event::Reload(Roll::Failed { slot: Some(slot), .. }) => format!("Reload Failed {slot}"),
+        Event::Reload(Roll::Failed { problem, .. }) => format!("Reload Failed {problem}"),
+        Event::Reload(Roll::Reverting { slot, .. }) => format!("Reload Reverting {slot}"),
         Event::Reload(roll) => format!("Reload {roll:?}"),
         other => panic!("not an event of the lifecycle: {other:?}"),
     }
@@ -610,7 +631,7 @@ fn roll_clears_a_giveup_and_fills_the_pool_as_part_of_itself() {
             GIVEN_UP,
             "roll            | Reload Started; spawn 5@0
              up 5            | Fork 5; Online 5; Listening 5; spawn 6@1
-             up 6            | Fork 6; Online 6; Listening 6; drain 2; Reload Done
+             up 6            | Fork 6; Online 6; Listening 6; drain 2; adopt; Reload Done
              deadline        | 5",
         ]
         .concat(),
@@ -629,7 +650,7 @@ fn roll_replaces_one_after_the_other_without_waiting_for_exits() {
          roll            | Reload Started; spawn 3@0
          phases          | 1 Retiring; 2 Listening; 3 Starting
          up 3            | Fork 3; Online 3; Listening 3; drain 1; spawn 4@1
-         up 4            | Fork 4; Online 4; Listening 4; drain 2; Reload Done
+         up 4            | Fork 4; Online 4; Listening 4; drain 2; adopt; Reload Done
          exit 1          | Disconnect 1; Exit 1 Reload; Close 1
          exit 2          | Disconnect 2; Exit 2 Reload; Close 2
          phases          | 3 Listening; 4 Listening",
@@ -645,8 +666,9 @@ fn rolls_asked_for_during_a_roll_are_one_more() {
          roll            | Reload Started; spawn 2@0
          roll            |
          roll            |
-         up 2            | Fork 2; Online 2; Listening 2; drain 1; Reload Done; Reload Started; spawn 3@0
-         up 3            | Fork 3; Online 3; Listening 3; drain 2; Reload Done",
+         up 2            | Fork 2; Online 2; Listening 2; drain 1; adopt; Reload Done; read
+         same            | Reload Started; spawn 3@0
+         up 3            | Fork 3; Online 3; Listening 3; drain 2; adopt; Reload Done",
     );
 }
 
@@ -672,7 +694,7 @@ fn replacement_that_dies_fails_the_roll_and_costs_nothing() {
         "tick
          up 1
          roll            | Reload Started; spawn 2@0
-         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Reload Failed 0
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; revert; Reload Failed 0
          phases          | 1 Listening",
     );
 }
@@ -685,8 +707,9 @@ fn roll_that_fails_is_followed_by_the_remembered_one() {
          up 1
          roll            | Reload Started; spawn 2@0
          roll            |
-         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Reload Failed 0; Reload Started; spawn 3@0
-         up 3            | Fork 3; Online 3; Listening 3; drain 1; Reload Done",
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; revert; Reload Failed 0; read
+         same            | Reload Started; spawn 3@0
+         up 3            | Fork 3; Online 3; Listening 3; drain 1; adopt; Reload Done",
     );
 }
 
@@ -698,7 +721,7 @@ fn predecessor_that_crashes_while_rolled_costs_nothing_and_the_replacement_goes_
          up 1
          roll            | Reload Started; spawn 2@0
          crash 1         | Disconnect 1; Exit 1 Crash; Close 1
-         up 2            | Fork 2; Online 2; Listening 2; Reload Done
+         up 2            | Fork 2; Online 2; Listening 2; adopt; Reload Done
          crash 2         | Disconnect 2; Exit 2 Crash; Close 2; spawn 3@0
          no-spawn 3      | Error 3 broken; Exit 3 Spawn; Close 3; spawn 4@0",
     );
@@ -712,7 +735,7 @@ fn replacement_that_dies_after_its_predecessor_leaves_no_empty_slot() {
          up 1
          roll            | Reload Started; spawn 2@0
          crash 1         | Disconnect 1; Exit 1 Crash; Close 1
-         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Reload Failed 0; spawn 3@0",
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; revert; Reload Failed 0; spawn 3@0",
     );
 }
 
@@ -724,7 +747,7 @@ fn predecessor_that_asks_while_rolled_is_answered_by_the_coming_drain() {
          up 1
          roll            | Reload Started; spawn 2@0
          suicide 1       | Suicide 1
-         up 2            | Fork 2; Online 2; Listening 2; drain 1; Reload Done",
+         up 2            | Fork 2; Online 2; Listening 2; drain 1; adopt; Reload Done",
     );
 }
 
@@ -736,7 +759,7 @@ fn predecessor_that_asked_while_its_roll_failed_is_replaced_as_a_suicide() {
          up 1
          roll            | Reload Started; spawn 2@0
          suicide 1       | Suicide 1
-         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Reload Failed 0; spawn 3@0
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; revert; Reload Failed 0; spawn 3@0
          no-spawn 3      | Error 3 broken; Exit 3 Spawn; Close 3; spawn 4@0
          no-spawn 4      | Error 4 broken; Exit 4 Spawn; Close 4; Giveup 2 1; stay 1",
     );
@@ -750,7 +773,7 @@ fn replacement_that_asks_before_it_listens_fails_the_roll_and_is_drained() {
          up 1
          roll            | Reload Started; spawn 2@0
          spawned 2
-         suicide 2       | Suicide 2; Reload Failed 0; drain 2
+         suicide 2       | Suicide 2; revert; Reload Failed 0; drain 2
          exit 2          | Disconnect 2; Exit 2 Suicide; Close 2
          phases          | 1 Listening",
     );
@@ -766,7 +789,7 @@ fn roll_waits_for_workers_that_are_still_starting_and_spares_those_started_since
          roll            | Reload Started; spawn 3@0
          up 3            | Fork 3; Online 3; Listening 3; drain 1
          crash 2         | Disconnect 2; Exit 2 Crash; Close 2; spawn 4@1
-         up 4            | Fork 4; Online 4; Listening 4; Reload Done",
+         up 4            | Fork 4; Online 4; Listening 4; adopt; Reload Done",
     );
 }
 
@@ -784,7 +807,7 @@ fn giveup_during_a_roll_ends_it_at_the_next_worker() {
          no-spawn 6
          no-spawn 7      | Error 7 broken; Exit 7 Spawn; Close 7; Giveup 2 3; stay 2
          phases          | 1 Retiring; 2 Listening; 5 Starting
-         up 5            | Fork 5; Online 5; Listening 5; drain 1; Reload Failed 1",
+         up 5            | Fork 5; Online 5; Listening 5; drain 1; revert; Reload Failed 1",
     );
 }
 
@@ -799,7 +822,7 @@ fn roll_survives_scaling() {
          grow            | spawn 4@2
          up 3            | Fork 3; Online 3; Listening 3; drain 1; spawn 5@1
          shrink          |
-         shrink          | drain 2; Reload Done
+         shrink          | drain 2; adopt; Reload Done
          phases          | 1 Draining; 2 Draining; 3 Listening; 4 Draining; 5 Draining
          grow            | spawn 6@1",
     );
@@ -1000,7 +1023,7 @@ fn disconnect_and_roll_do_not_replace_the_same_worker_twice() {
          part 1          |
          part 2          | spawn 4@1
          up 4            | Fork 4; Online 4; Listening 4; drain 2
-         up 3            | Fork 3; Online 3; Listening 3; drain 1; Reload Done
+         up 3            | Fork 3; Online 3; Listening 3; drain 1; adopt; Reload Done
          exit 1          | Disconnect 1; Exit 1 Disconnect; Close 1",
     );
 }
@@ -1013,7 +1036,7 @@ fn disconnect_of_a_worker_whose_roll_fails_is_tried_for_itself() {
          up 1
          roll            | Reload Started; spawn 2@0
          part 1          |
-         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Reload Failed 0; spawn 3@0
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; revert; Reload Failed 0; spawn 3@0
          up 3            | Fork 3; Online 3; Listening 3; drain 1
          exit 1          | Disconnect 1; Exit 1 Disconnect; Close 1",
     );
@@ -1028,7 +1051,7 @@ fn roll_waits_for_a_disconnect_and_survives_its_failure() {
          part 1          | spawn 2@0
          roll            | Reload Started
          no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Error 1 cannot be disconnected: its replacement did not come up; spawn 3@0
-         up 3            | Fork 3; Online 3; Listening 3; drain 1; Reload Done",
+         up 3            | Fork 3; Online 3; Listening 3; drain 1; adopt; Reload Done",
     );
     play(
         1,
@@ -1037,7 +1060,7 @@ fn roll_waits_for_a_disconnect_and_survives_its_failure() {
          part 1          | spawn 2@0
          roll            | Reload Started
          up 2            | Fork 2; Online 2; Listening 2; drain 1; spawn 3@0
-         up 3            | Fork 3; Online 3; Listening 3; drain 2; Reload Done
+         up 3            | Fork 3; Online 3; Listening 3; drain 2; adopt; Reload Done
          exit 1          | Disconnect 1; Exit 1 Disconnect; Close 1
          exit 2          | Disconnect 2; Exit 2 Reload; Close 2",
     );
@@ -1228,4 +1251,139 @@ fn thousands_of_restarts_leave_nothing_behind() {
         stage.play_line(&format!("crash {id}"));
     }
     assert_eq!(stage.phases(), "5000 Starting");
+}
+
+#[test]
+fn what_cannot_be_read_changes_nothing() {
+    play(
+        1,
+        "tick
+         up 1
+         hup             | read
+         hup             |
+         bad             | Reload Failed broken; read
+         same            | Reload Started; spawn 2@0
+         up 2            | Fork 2; Online 2; Listening 2; drain 1; adopt; Reload Done
+         same            |",
+    );
+}
+
+#[test]
+fn a_giveup_is_cleared_by_what_is_in_force_and_not_by_a_bad_file() {
+    play(
+        1,
+        "tick
+         up 1
+         crash 1
+         up 2
+         crash 2
+         up 3
+         suicide 3       | Suicide 3; Giveup 2 1; stay 3
+         hup             | read
+         bad             | Reload Failed broken
+         suicide 3       | Suicide 3; stay 3
+         hup             | read
+         same            | Reload Started; spawn 4@0",
+    );
+}
+
+#[test]
+fn new_settings_come_with_the_workers_and_their_number_at_the_end() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         hup             | read
+         new 3           | Reload Started; spawn 3@0
+         spawned 3       | Fork 3
+         online 3        | Online 3
+         listening 3 0   | Listening 3; drain 1; spawn 4@1
+         spawned 4
+         online 4
+         listening 4 0   | Listening 4; drain 2; adopt; Reload Done; spawn 5@2
+         spawned 5
+         listening 5 0   | Listening 5",
+    );
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         hup
+         new 1
+         spawned 3
+         listening 3 0   | Listening 3; drain 1; adopt; Reload Done; drain 2",
+    );
+}
+
+#[test]
+fn settings_that_do_not_come_up_everywhere_go_nowhere() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         hup
+         new
+         spawned 3
+         listening 3 0   | Listening 3; drain 1; spawn 4@1
+         spawned 4       | Fork 4
+         failed 4        | Error 4 broken
+         exit 4          | Disconnect 4; Exit 4 Crash; Close 4; revert; Reload Reverting 1; spawn 5@0
+         phases          | 1 Draining; 2 Listening; 3 Retiring; 5 Starting
+         up 5            | Fork 5; Online 5; Listening 5; drain 3; forget; Reload Failed 1
+         crash 2         | Disconnect 2; Exit 2 Crash; Close 2; spawn 6@1
+         up 6            | Fork 6; Online 6; Listening 6",
+    );
+}
+
+#[test]
+fn those_that_start_with_settings_given_up_come_up_and_are_replaced() {
+    play(
+        3,
+        "tick
+         up 1
+         up 2
+         up 3
+         hup
+         new
+         crash 2         | Disconnect 2; Exit 2 Crash; Close 2; spawn 5@1
+         spawned 5       | Fork 5
+         spawned 4
+         crash 4         | Disconnect 4; Exit 4 Crash; Close 4; revert; Reload Reverting 0
+         listening 5 0   | Listening 5; spawn 6@1
+         up 6            | Fork 6; Online 6; Listening 6; drain 5; forget; Reload Failed 0
+         phases          | 1 Listening; 3 Listening; 5 Draining; 6 Listening",
+    );
+}
+
+#[test]
+fn a_way_back_that_fails_as_well_says_so_and_leaves_who_serves() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         hup
+         new
+         spawned 3
+         listening 3 0
+         no-spawn 4      | Error 4 broken; Exit 4 Spawn; Close 4; revert; Reload Reverting 1; spawn 5@0
+         no-spawn 5      | Error 5 broken; Exit 5 Spawn; Close 5; forget; Reload Failed 1
+         phases          | 1 Draining; 2 Listening; 3 Listening",
+    );
+}
+
+#[test]
+fn a_worker_drains_by_the_limits_it_was_started_with() {
+    let mut stage =
+        Stage { lifecycle: Lifecycle::new(1, limits()), now: Instant::now(), actions: Vec::new() };
+    stage.play_line("tick");
+    stage.play_line("up 1");
+    stage.play_line("hup");
+    let shorter = Limits { kill_timeout: Duration::from_secs(1), ..limits() };
+    stage.feed(Input::Configured(Ok(Settings { limits: shorter, wanted: None, changed: true })));
+    assert!(stage.play_line("up 2").contains("drain 1"));
+    assert_eq!(stage.play_line("deadline"), "5");
 }

@@ -2,10 +2,10 @@
 //!
 //! Neighbours: only `lifecycle` decides about workers; reports read them.
 
-use super::{Action, Turn};
+use super::{Action, Limits, Turn};
 use crate::event::{Cause, Event, WorkerId, WorkerRef};
 use serde::Serialize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A worker's life. It only goes forward, but for two ways back: `stay` and a planned replacement that fails make a
 /// `Retiring` worker again what it was.
@@ -51,7 +51,12 @@ pub struct Worker {
     pub(super) connected: bool,
     /// Why it leaves, if somebody decided that or it announced it; an exit without one is a crash.
     pub(super) cause: Option<Cause>,
+    /// What went wrong with it, if anything did.
+    pub(super) problem: Option<String>,
     pub(super) fuse: Fuse,
+    /// The limits it was started with: it drains by its own, whatever is in force meanwhile.
+    pub(super) boot_timeout: Duration,
+    pub(super) kill_timeout: Duration,
 }
 
 /// Who pays for the restart that a worker's end makes necessary.
@@ -90,20 +95,32 @@ pub(super) enum Fuse {
 }
 
 impl Worker {
-    pub(super) fn new(id: WorkerId, slot: usize, account: Account, listeners: usize) -> Self {
+    pub(super) fn new(id: WorkerId, slot: usize, account: Account, limits: &Limits) -> Self {
         Worker {
             id,
             slot,
             pid: None,
             phase: Phase::Starting,
             reached: Phase::Starting,
-            heard: vec![false; listeners],
+            heard: vec![false; limits.listeners],
             account,
             asking: false,
             unwanted: false,
             connected: true,
             cause: None,
+            problem: None,
             fuse: Fuse::Unlit,
+            boot_timeout: limits.boot_timeout,
+            kill_timeout: limits.kill_timeout,
+        }
+    }
+
+    /// When it has been waited for long enough. `None` as well for a time so far away that it cannot be named.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.fuse {
+            Fuse::Unlit | Fuse::Killed => None,
+            Fuse::Boot(since) => since.checked_add(self.boot_timeout),
+            Fuse::Kill(since) | Fuse::KillAgain(since) => since.checked_add(self.kill_timeout),
         }
     }
 

@@ -1,0 +1,139 @@
+//! What workers are started with, from one reading of the configuration to the next: the settings and the listening
+//! sockets. A reload makes the next one beside the one in force, sharing the sockets that stay, so that giving it up is to
+//! drop it.
+//!
+//! Neighbours: `event_loop` has the one in force and the one that is tried; `listeners` binds.
+
+use super::lifecycle::{Limits, Settings};
+use super::listeners::{self, Bound};
+use crate::config::Config;
+use crate::error::Result;
+use std::sync::Arc;
+
+/// See the module's comment.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counts the readings that became one; the first is 1.
+    pub number: u64,
+    /// What was read.
+    pub config: Config,
+    /// In the order of `config.listen`; empty once the server stops.
+    pub bound: Vec<Arc<Bound>>,
+}
+
+impl Generation {
+    /// The one to start with.
+    ///
+    /// # Errors
+    /// The first address that cannot be had, and why.
+    pub fn first(config: Config) -> Result<Generation> {
+        let bound = listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?;
+        Ok(Generation { number: 1, config, bound: bound.into_iter().map(Arc::new).collect() })
+    }
+
+    /// The one that would follow; nothing of this one is touched.
+    ///
+    /// # Errors
+    /// The first new address that cannot be had, and why.
+    pub fn next(&self, number: u64, config: Config) -> Result<Generation> {
+        let bound = listeners::bind_more(&config.listen, &self.bound, config.backlog, config.unix_mode)?;
+        Ok(Generation { number, config, bound })
+    }
+
+    /// Settings of sockets that were there before are theirs now as well. What fails is said, and they go on as they are.
+    pub fn settle(&self) -> Vec<String> {
+        let settle = |bound: &Arc<Bound>| bound.settle(self.config.backlog, self.config.unix_mode).err();
+        self.bound.iter().filter_map(settle).map(|error| error.to_string()).collect()
+    }
+
+    /// How patient the master is with its workers.
+    pub fn limits(&self) -> Limits {
+        let Config { kill_timeout, boot_timeout, restart_limit, restart_window, .. } = self.config;
+        Limits { kill_timeout, boot_timeout, restart_limit, restart_window, listeners: self.bound.len() }
+    }
+
+    /// What the lifecycle has to know of it.
+    pub fn settings_after(&self, before: &Generation) -> Settings {
+        let (new, old) = (&self.config, &before.config);
+        Settings {
+            limits: self.limits(),
+            wanted: (new.workers != old.workers).then_some(new.workers),
+            changed: new != old,
+        }
+    }
+
+    /// One line for each setting that only a start can change.
+    pub fn left_for_a_start(&self, before: &Generation) -> Vec<String> {
+        let (new, old) = (&self.config, &before.config);
+        let fixed = [
+            ("--pid-file", new.pid_file != old.pid_file),
+            ("--control", new.control != old.control),
+            ("--metrics", new.metrics != old.metrics),
+            ("--latency-log", new.latency_log != old.latency_log),
+            ("--latency-report", new.latency_report != old.latency_report),
+            ("--log-format", new.log_format != old.log_format),
+        ];
+        let changed = fixed.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(option, _)| format!("{option} has changed, which takes a new start")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Listen, Options};
+    use std::net::TcpStream;
+
+    fn config(listen: &[&Listen]) -> Config {
+        let listen = listen.iter().map(|&listen| listen.clone()).collect();
+        Config::resolve(&Options { listen, ..Options::default() }).unwrap()
+    }
+
+    fn port(bound: &Bound) -> u16 {
+        bound.address.socket_addr().unwrap().port()
+    }
+
+    #[test]
+    fn sockets_that_stay_are_the_same_and_others_come_and_go() {
+        let any: Listen = "127.0.0.1:0".parse().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let unix = Listen::Unix(path.clone());
+        let first = Generation::first(config(&[&any, &unix])).unwrap();
+        let second = first.next(2, config(&[&any, &any])).unwrap();
+        assert_eq!(port(&first.bound[0]), port(&second.bound[0]));
+        assert_ne!(port(&second.bound[0]), port(&second.bound[1]));
+        assert!(path.exists());
+        let added = second.bound[1].address.socket_addr().unwrap();
+        TcpStream::connect(added).unwrap();
+        drop(second);
+        TcpStream::connect(added).unwrap_err();
+        let kept = first.bound[0].address.socket_addr().unwrap();
+        let second = first.next(2, config(&[&any])).unwrap();
+        drop(first);
+        assert!(!path.exists(), "whom nobody wants any more is gone with its file");
+        TcpStream::connect(kept).unwrap();
+        let taken = Listen::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+        let listener = std::net::TcpListener::bind(taken.socket_addr().unwrap()).unwrap();
+        second.next(3, config(&[&any, &taken])).unwrap_err();
+        drop(listener);
+        TcpStream::connect(kept).unwrap();
+    }
+
+    #[test]
+    fn what_has_changed_is_told_apart() {
+        let any: Listen = "127.0.0.1:0".parse().unwrap();
+        let first = Generation::first(config(&[&any])).unwrap();
+        let same = first.next(2, config(&[&any])).unwrap();
+        assert_eq!(
+            same.settings_after(&first),
+            Settings { limits: first.limits(), wanted: None, changed: false }
+        );
+        let other = Config { workers: 7, pid_file: Some("x".into()), ..config(&[&any, &any]) };
+        let other = first.next(2, other).unwrap();
+        let settings = other.settings_after(&first);
+        assert_eq!((settings.wanted, settings.changed, settings.limits.listeners), (Some(7), true, 2));
+        assert_eq!(other.left_for_a_start(&first), ["--pid-file has changed, which takes a new start"]);
+        assert!(same.left_for_a_start(&first).is_empty());
+    }
+}

@@ -1,8 +1,9 @@
 //! The public builder: `Cluster` in the program's `main` is the master in one process and a worker in the others.
 //!
-//! Neighbours: makes a `Config` from the program's words or its flags, then runs `master` or `worker`.
+//! Neighbours: makes a `Config` from the program's words or from `cli::Source`, then runs `master` or `worker`.
 
-use crate::config::{Config, Listen, Options, options};
+use crate::config::options::Workers;
+use crate::config::{Config, Listen, Options, Origins};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::handler::IntoHandler;
@@ -36,7 +37,7 @@ use std::sync::{Mutex, OnceLock};
 /// ```
 #[must_use = "a cluster does nothing before `run`"]
 pub struct Cluster {
-    options: Options,
+    settings: Settings,
     problem: Option<Error>,
     on_event: Box<dyn FnMut(&Event)>,
     pool: Pool,
@@ -54,25 +55,38 @@ pub enum Role {
 impl Cluster {
     /// One worker per core on port 1337; see [`Options`] for everything else.
     pub fn new() -> Cluster {
-        Cluster { options: Options::default(), problem: None, on_event: Box::new(|_| {}), pool: Pool::new() }
+        let settings = Settings { base: Base::Code(Box::default()), changes: vec![] };
+        Cluster { settings, problem: None, on_event: Box::new(|_| {}), pool: Pool::new() }
     }
 
-    /// Gives the program all of uringd's flags and `URINGD_*` variables. Ends the process after `--help` (exit code
-    /// 0) and after wrong usage (2). A worker of a uringd master parses nothing: it gets the master's configuration.
-    /// A worker of a Node master finds its flags behind the word `worker`.
+    /// Gives the program all of uringd's flags and `URINGD_*` variables, a configuration file (`--config`), and what
+    /// uringd can do besides serving (`check`, `completions`, `man`, `--print-config`): whoever operates the program has
+    /// then all of it at hand, in the version that runs.
+    ///
+    /// Ends the process after all but serving, after `--help` (exit code 0) and after wrong usage (2): call it first. What
+    /// is changed behind it, as in `Cluster::from_args().workers(2)`, is stronger than what was typed, and `check` does not
+    /// know of it.
+    ///
+    /// A worker of a uringd master parses nothing: it gets the master's configuration. A worker of a Node master finds
+    /// its flags, `--config` too, behind the word `worker`.
     pub fn from_args() -> Cluster {
-        let options = match this_process() {
-            Ok(Process::Worker { master: worker::Master::Uringd { .. }, .. }) => Options::default(),
+        let source = match this_process() {
             Ok(Process::Worker { master: worker::Master::Foreign { .. }, .. }) => {
                 let mut arguments: Vec<_> = std::env::args_os().collect();
                 arguments.remove(1);
-                cli::parse_or_exit(arguments)
+                cli::start_worker(arguments)
             }
-            Ok(Process::Master) => cli::parse(),
+            Ok(Process::Master) => cli::start(),
+            Ok(Process::Worker { master: worker::Master::Uringd { .. }, .. }) => return Cluster::new(),
             // `run` says what is wrong; it would be odd to find fault with the flags first
-            Err(_) => Options::default(),
+            Err(_) => return Cluster::new(),
         };
-        Cluster { options, ..Cluster::new() }
+        // `run` reads again, but what is wrong is wrong now
+        if let Err(error) = source.read() {
+            error.report();
+            std::process::exit(error.exit_code().into());
+        }
+        Cluster { settings: Settings { base: Base::Arguments(source), changes: vec![] }, ..Cluster::new() }
     }
 
     /// Whether this process is the master or a worker; for code before `run`.
@@ -87,7 +101,7 @@ impl Cluster {
     /// wrong with it is said by `run`.
     pub fn listen(mut self, address: impl AsRef<str>) -> Cluster {
         match address.as_ref().parse::<Listen>() {
-            Ok(address) => self.options.listen.push(address),
+            Ok(address) => self.settings.changes.push(Change::Listen(address)),
             Err(problem) => {
                 self.problem.get_or_insert(Error::config(format!("listen({:?})", address.as_ref()), problem));
             }
@@ -97,13 +111,13 @@ impl Cluster {
 
     /// Starts so many workers instead of one per core.
     pub fn workers(mut self, count: usize) -> Cluster {
-        self.options.workers = options::Workers::Count(count);
+        self.settings.changes.push(Change::Workers(count));
         self
     }
 
     /// Takes all options at once; those of [`Cluster::listen`] and [`Cluster::workers`] included.
     pub fn options(mut self, options: Options) -> Cluster {
-        self.options = options;
+        self.settings = Settings { base: Base::Code(Box::new(options)), changes: vec![] };
         self
     }
 
@@ -147,17 +161,15 @@ impl Cluster {
             Process::Master => match self.problem {
                 Some(problem) => Err(problem),
                 None => {
-                    let options = self.options;
-                    let config = Config::resolve(&options)?;
-                    let reread = Box::new(move || Config::resolve(&options));
-                    master::run(config, reread, self.on_event, &self.pool)
+                    let settings = self.settings;
+                    master::run(Box::new(move || settings.resolve()), self.on_event, &self.pool)
                 }
             },
             Process::Worker { inherited, master } => {
                 let inherited = inherited.lock().ok().and_then(|mut inherited| inherited.take());
                 let Inherited { channel, stats } =
                     inherited.ok_or_else(|| Error::config("run", "it was called twice"))?;
-                let own_settings = || Ok(Config::resolve(&self.options)?.worker_settings());
+                let own_settings = || Ok(self.settings.resolve()?.0.worker_settings());
                 let code = worker::run(channel, stats, *master, own_settings, make).unwrap_or_else(|error| {
                     match master {
                         worker::Master::Uringd { .. } => {
@@ -180,6 +192,65 @@ impl Cluster {
 impl Default for Cluster {
     fn default() -> Self {
         Cluster::new()
+    }
+}
+
+/// What the configuration is made of, so that it can be made again.
+#[derive(Debug)]
+struct Settings {
+    base: Base,
+    /// By the program's code, in this order.
+    changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Base {
+    /// The command line, the environment and the file.
+    Arguments(cli::Source),
+    Code(Box<Options>),
+}
+
+#[derive(Debug)]
+enum Change {
+    Listen(Listen),
+    Workers(usize),
+}
+
+impl Settings {
+    /// Reads the file again, if there is one.
+    fn read(&self) -> Result<(Options, Origins)> {
+        let (mut options, mut origins) = match &self.base {
+            Base::Arguments(source) => source.read()?,
+            Base::Code(options) => (Options::clone(options), Origins::of_code(options)),
+        };
+        for change in &self.changes {
+            let name = change.apply(&mut options);
+            origins.overrule(name, &options);
+        }
+        Ok((options, origins))
+    }
+
+    /// The same, checked: what the master acts on.
+    fn resolve(&self) -> Result<(Config, Origins)> {
+        let (options, origins) = self.read()?;
+        let config = Config::resolve(&options).map_err(|error| origins.blame(error))?;
+        Ok((config, origins))
+    }
+}
+
+impl Change {
+    /// Gives the name of what has changed.
+    fn apply(&self, options: &mut Options) -> &'static str {
+        match self {
+            Change::Listen(address) => {
+                options.listen.push(address.clone());
+                "listen"
+            }
+            Change::Workers(count) => {
+                options.workers = Workers::Count(*count);
+                "workers"
+            }
+        }
     }
 }
 
@@ -229,4 +300,26 @@ fn this_process() -> &'static std::result::Result<Process, String> {
         let stats = stats.filter(|stats| ours && Some(*stats) != number).and_then(process::take_descriptor);
         Ok(Process::Worker { inherited: Mutex::new(Some(Inherited { channel, stats })), master })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Origin;
+
+    #[test]
+    fn what_code_has_set_is_the_same_when_it_is_read_again() {
+        let options = Options { restart_limit: 3, ..Options::default() };
+        let cluster = Cluster::new().workers(7).options(options).listen("127.0.0.1:0").workers(2);
+        for _ in 0..2 {
+            let (options, origins) = cluster.settings.read().unwrap();
+            assert_eq!((options.restart_limit, options.workers), (3, Workers::Count(2)));
+            assert_eq!(options.listen.len(), 1);
+            assert!(origins.0.iter().all(|setting| setting.origin == Origin::Code));
+            let value =
+                |name: &str| origins.0.iter().find(|setting| setting.name == name).unwrap().value.clone();
+            assert_eq!(value("listen").as_deref(), Some("127.0.0.1:0"));
+            assert_eq!((value("workers").as_deref(), value("port")), (Some("2"), None));
+        }
+    }
 }

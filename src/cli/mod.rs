@@ -1,13 +1,27 @@
-//! The command line of `uringd`: the options under their headings, and the help around them that an operator needs
-//! on the first day (examples, signals, exit codes).
+//! The command line of `uringd`, and of every program that calls `Cluster::from_args`: the options under their headings,
+//! the help around them that an operator needs on the first day (examples, signals, exit codes), and what the program
+//! can do besides serving, a file each (`check`, `completions`, `man`, `print_config`).
 //!
-//! Neighbours: the rows are `config::options`; `main` hands what comes out to `Config::resolve`.
+//! Neighbours: the rows are `config::options`; `cluster` calls `start` and keeps the `Source`.
 
+mod check;
+mod completions;
+mod man;
+mod print_config;
+mod source;
+
+pub use source::Source;
+
+use crate::config;
 use crate::config::Options;
-use crate::error::print_line;
-use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser};
+use crate::error::{Error, Result, print_line};
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process;
 
 const ABOUT: &str =
     "HTTP/1.1 straight off io_uring: one worker process per core, and a master that keeps them alive";
@@ -19,8 +33,10 @@ Examples:
   uringd --listen 127.0.0.1:80 --listen unix:/run/uringd.sock --user www-data
   uringd --root ./site                     static files
   URINGD_PORT=8080 uringd                  the environment can set every option
+  uringd --config uringd.toml              and so can a file
+  uringd check --config uringd.toml        is that one good?
 
-A flag wins over the environment.";
+A flag wins over the environment, and that over the file.";
 
 const AFTER_HELP: &str = "\
 Signals (to the master):
@@ -40,67 +56,141 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "uringd", version, about = ABOUT, long_about = format!("{ABOUT}\n\n{EXAMPLES}"))]
 #[command(after_help = "--help says more, and lists signals and exit codes.", after_long_help = AFTER_HELP)]
-pub struct Cli {
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+
+    /// Print a configuration file that has every option, with its help and its default, and exit
+    #[arg(long, exclusive = true, help_heading = config::options::OPERATION)]
+    print_config: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What decides how it serves.
+#[derive(Debug, Args)]
+struct Flags {
     /// Everything that can be set.
     #[command(flatten)]
-    pub options: Options,
+    options: Options,
+
+    /// File that sets options, under the names of their flags (TOML); default: none
+    ///
+    /// Such as `port = 8080` or `kill-timeout = "30s"`; --print-config prints one with all of them. Paths in it are, as
+    /// on the command line, relative to the directory in which uringd is started.
+    #[arg(long, env = Flags::FILE_VARIABLE, value_name = "FILE", help_heading = config::options::OPERATION)]
+    config: Option<PathBuf>,
 }
 
-/// Reads the command line and the environment. Ends the process after `--help` and `--version` (0) and after wrong
-/// usage (2).
-pub fn parse() -> Options {
-    parse_or_exit(std::env::args_os())
+impl Flags {
+    /// What clap calls the option that names the file.
+    const FILE: &str = "config";
+    const FILE_VARIABLE: &str = "URINGD_CONFIG";
 }
 
-/// The same with these arguments; the first is the program's name.
-pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Options {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    parse_from(&arguments).unwrap_or_else(|error| {
-        if !error.use_stderr() {
-            error.exit();
+/// What it can do besides serving.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether these options, the environment and the file are good, and start nothing
+    Check(Box<Flags>),
+    /// Print what completes the command line in a shell
+    Completions(completions::Arguments),
+    /// Print the manual page (uringd man | man -l -)
+    Man,
+}
+
+impl Command {
+    /// Each in one line: what it takes and what it does is in its module. Gives the exit code.
+    fn run(self, matches: &ArgMatches) -> Result<u8> {
+        match self {
+            Command::Check(_) => check::run(&source(matches)),
+            Command::Completions(arguments) => completions::run(&arguments),
+            Command::Man => man::run(),
         }
-        print_line(one_line(&error, &arguments));
-        std::process::exit(error.exit_code())
-    })
+    }
 }
 
-/// The message in one line, with the variable if that was at fault.
-fn one_line(error: &clap::Error, arguments: &[OsString]) -> String {
-    let variable = variable_at_fault(error, arguments).map(|name| format!("{name}: ")).unwrap_or_default();
-    format!("{variable}{}", message(error))
+/// Reads the command line of this process. Comes back if it is to serve; ends the process after everything else:
+/// subcommands, `--help` and `--version`, and wrong usage (2).
+pub fn start() -> Source {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let matches = parse(&arguments).unwrap_or_else(|error| end(&error, &arguments));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| end(&error, &arguments));
+    let done = match (cli.print_config, cli.command, matches.subcommand()) {
+        (true, ..) => print_config::run(),
+        (false, Some(command), Some((_, matches))) => command.run(matches),
+        (false, ..) => return source(&matches),
+    };
+    match done {
+        Ok(code) => process::exit(code.into()),
+        Err(error) => {
+            print_line(&error);
+            process::exit(error.exit_code().into())
+        }
+    }
+}
+
+/// Reads the flags of a worker, from a command line without the word `worker`. Ends the process after wrong usage (2).
+pub fn start_worker(arguments: impl IntoIterator<Item = OsString>) -> Source {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    source(&flags_of(&arguments).unwrap_or_else(|error| end(&error, &arguments)))
+}
+
+fn source(flags: &ArgMatches) -> Source {
+    Source::new(flags, |name| std::env::var_os(name))
+}
+
+/// The environment is left to `Source`, which keeps it. The flags of `ctl` and others are not `Source`'s, and keep theirs.
+fn parse(arguments: &[OsString]) -> std::result::Result<ArgMatches, clap::Error> {
+    let command = Cli::command()
+        .mut_args(without_variable)
+        .mut_subcommand("check", |check| check.mut_args(without_variable));
+    command.try_get_matches_from(arguments)
+}
+
+fn flags_of(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> std::result::Result<ArgMatches, clap::Error> {
+    let command = Flags::augment_args(clap::Command::new("uringd")).mut_args(without_variable);
+    command.try_get_matches_from(arguments)
+}
+
+fn without_variable(row: clap::Arg) -> clap::Arg {
+    row.env(Resettable::Reset)
+}
+
+/// Says what clap has to say, which may be the help, and ends.
+fn end(error: &clap::Error, arguments: &[OsString]) -> ! {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // again, with the environment: the help names its variables
+        let _ = Cli::command().try_get_matches_from(arguments).map_err(|help| help.print());
+    } else {
+        print_line(message(error));
+    }
+    process::exit(error.exit_code())
 }
 
 /// clap's message without its usage, in one line as all our errors are.
 pub(crate) fn message(error: &clap::Error) -> String {
-    let message = error.to_string();
-    let parts = message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let parts = parts.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
-    let line = parts.collect::<Vec<_>>().join("; ").replace("; [", " [");
-    format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
+    format!("{} (see --help)", config::message(error))
 }
 
-/// The environment variable that the value came from: its option was not typed.
-fn variable_at_fault(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
-    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
-    let flag = option.split(' ').next()?;
-    let typed = |argument: &OsString| argument.to_string_lossy().split('=').next() == Some(flag);
-    let command = Cli::command();
-    let mut rows = command.get_arguments();
-    let row = rows.find(|row| row.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long)))?;
-    let variable = row.get_env().filter(|name| std::env::var_os(name).is_some())?;
-    (!arguments.iter().any(typed)).then(|| variable.to_string_lossy().into_owned())
+/// Prints a subcommand's result. Nobody need read it to its end.
+fn print(text: &str) -> Result<u8> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("write to stdout", error)),
+        _ => Ok(0),
+    }
 }
 
-/// Reads these arguments (the first is the program's name) and the environment.
-///
-/// # Errors
-/// Wrong usage, and also `--help` and `--version`: `clap::Error::exit_code` tells them apart.
-pub fn parse_from<A>(args: A) -> std::result::Result<Options, clap::Error>
-where
-    A: IntoIterator,
-    A::Item: Into<OsString> + Clone,
-{
-    Cli::try_parse_from(args).map(|cli| cli.options)
+/// What the program is called where it runs: other programs than uringd have this command line, too.
+fn program() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "uringd".to_owned())
 }
 
 #[cfg(test)]
@@ -113,39 +203,50 @@ mod tests {
     }
 
     #[test]
-    fn the_empty_command_line_is_the_default() {
-        assert_eq!(parse_from(["uringd"]).unwrap(), Options::default());
-    }
-
-    #[test]
     fn every_option_has_a_variable_a_help_and_a_heading() {
         let command = Cli::command();
-        assert_eq!(command.get_arguments().count(), 39);
+        // 39 options, --config and --print-config
+        assert_eq!(command.get_arguments().count(), 41);
         for row in command.get_arguments() {
             let name = row.get_long().expect("a long name");
             let variable = format!("URINGD_{}", name.replace('-', "_").to_uppercase());
-            assert_eq!(row.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
+            let expected = (name != "print-config").then_some(variable.as_str());
+            assert_eq!(row.get_env().and_then(|env| env.to_str()), expected);
             assert!(row.get_help().is_some_and(|help| help.to_string().len() > 10), "{name}");
             assert!(row.get_help_heading().is_some(), "{name}");
         }
     }
 
     #[test]
-    fn help_names_headings_signals_and_exit_codes() {
+    fn help_names_headings_commands_signals_and_exit_codes() {
         let help = Cli::command().render_long_help().to_string();
         let headings =
             ["Listening:", "Workers:", "Restarts:", "Connections:", "Requests:", "Files:", "Logging:"];
-        for expected in headings.into_iter().chain(["Examples:", "SIGTTOU", "Exit codes:", "[default: 75s]"])
-        {
+        let others = ["Commands:", "completions", "Examples:", "SIGTTOU", "Exit codes:", "[default: 75s]"];
+        for expected in headings.into_iter().chain(others) {
             assert!(help.contains(expected), "{expected} is missing in\n{help}");
         }
     }
 
+    fn exit_code(words: &[&str]) -> Option<i32> {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        parse(&words).err().map(|error| error.exit_code())
+    }
+
     #[test]
     fn exit_codes_tell_wrong_usage_from_a_wish_for_help() {
-        let code = |flag| parse_from(["uringd", flag]).unwrap_err().exit_code();
-        assert_eq!((code("--help"), code("--version"), code("--bogus"), code("stray")), (0, 0, 2, 2));
-        let version = parse_from(["uringd", "--version"]).unwrap_err().to_string();
+        let code = |word| exit_code(&["uringd", word]);
+        assert_eq!((code("--help"), code("--version")), (Some(0), Some(0)));
+        assert_eq!((code("--bogus"), code("stray"), code("completions")), (Some(2), Some(2), Some(2)));
+        let version = parse(&["uringd".into(), "--version".into()]).unwrap_err().to_string();
         assert_eq!(version, format!("uringd {}\n", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn a_subcommand_has_its_flags_behind_it() {
+        assert_eq!(exit_code(&["uringd", "check", "--port", "80", "--config", "a"]), None);
+        assert_eq!(exit_code(&["uringd", "--port", "80", "check"]), Some(2));
+        assert_eq!(exit_code(&["uringd", "--print-config", "--port", "80"]), Some(2));
+        assert!(flags_of(["uringd", "check"]).is_err(), "a worker only serves");
     }
 }

@@ -1,11 +1,17 @@
-//! Configuration: `options` is what was typed (flags, environment), `Config` is what it means: checked, resolved,
-//! complete. Parsed once, in the master; workers get what they need of it in the `start` message and never parse.
+//! Configuration: `options` is what was typed (flags, environment, file), `Config` is what it means: checked, resolved,
+//! complete. Parsed in the master, at the start and on a reload; workers get what they need of it in the `start` message
+//! and never parse. `given` puts the layers together and `origin` says which one each value came from, `toml` reads
+//! the file.
 //!
 //! Neighbours: `cli`, `cluster` and `server` make one, `master` acts on it; `ipc::message` carries `WorkerSettings`.
 
 mod files;
+mod given;
 pub mod options;
+mod origin;
 mod resolve;
+mod toml;
+mod written;
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -17,7 +23,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use files::{FileSettings, Symlinks};
+pub(crate) use given::{Given, assemble, message};
 pub use options::Options;
+pub use origin::{Origin, Origins, Setting};
+pub(crate) use toml::read as read_file;
+pub(crate) use written::default_of;
 
 /// Descriptors a process needs besides its clients' connections: listeners, ring, channel, log, files in passing.
 /// `max_connections` plus this is what the soft RLIMIT_NOFILE must allow.

@@ -2,11 +2,13 @@
 //! of these rows. Parsing here judges only how a value is written; whether it can be used is `resolve`'s to say, so
 //! that a program which fills in `Options` itself is checked by the same rules.
 //!
-//! Neighbours: `cli` reads them from the command line, `cluster` fills them in from code, `resolve` makes a `Config`.
+//! Neighbours: `given` has their values judged wherever they were set, `written` is the way back, `cluster` fills them in
+//! from code, `resolve` makes a `Config`.
 
 use super::{AccessLog, AccessLogFormat, Control, Listen, LogFormat, LogLevel, OnPanic, Symlinks};
 use clap::builder::Resettable;
 use clap::{ArgAction, Args, Command, FromArgMatches};
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -31,7 +33,7 @@ const RESTARTS: &str = "Restarts";
 const CONNECTIONS: &str = "Connections";
 const REQUESTS: &str = "Requests";
 const FILES: &str = "Files";
-const OPERATION: &str = "Operation";
+pub(crate) const OPERATION: &str = "Operation";
 const LATENCY: &str = "Latency";
 const LOGGING: &str = "Logging";
 
@@ -305,14 +307,20 @@ pub struct UserSpec {
 /// Reads an empty command line, with the environment left out: a default is said once, in its row.
 impl Default for Options {
     fn default() -> Self {
-        parse_without_environment(["uringd"]).expect("the defaults above parse")
+        parse_words([] as [&str; 0]).expect("the defaults above parse")
     }
 }
 
-fn parse_without_environment<'a>(
-    words: impl IntoIterator<Item = &'a str>,
+/// The rows, and what clap knows of each.
+pub(crate) fn rows() -> Command {
+    Options::augment_args(Command::new("uringd"))
+}
+
+/// Reads the words behind a program's name, with the environment left out.
+pub(super) fn parse_words<W: Into<OsString> + Clone>(
+    words: impl IntoIterator<Item = W>,
 ) -> std::result::Result<Options, clap::Error> {
-    let command = Options::augment_args(Command::new("uringd")).mut_args(|row| row.env(Resettable::Reset));
+    let command = rows().no_binary_name(true).mut_args(|row| row.env(Resettable::Reset));
     Options::from_arg_matches(&command.try_get_matches_from(words)?)
 }
 
@@ -524,10 +532,10 @@ fn switch(text: &str) -> std::result::Result<bool, String> {
     }
 }
 
-/// For tests here and in `resolve`: the words of a command line, without the program's name.
+/// For tests here and beside: the words of a command line, without the program's name.
 #[cfg(test)]
 pub(super) fn typed(words: &str) -> std::result::Result<Options, clap::Error> {
-    parse_without_environment(std::iter::once("uringd").chain(words.split_whitespace()))
+    parse_words(words.split_whitespace())
 }
 
 #[cfg(test)]
@@ -659,7 +667,7 @@ mod tests {
             ("--max-requests 0", "a whole number from 1"),
             ("--max-lifetime 5", "with its unit"),
             ("--max-memory 5MB", "1MiB"),
-            ("--access-log-format xml", "common"),
+            ("--access-log-format xml", "invalid value 'xml' for '--access-log-format <FORMAT>'"),
             ("--listen ::1", "[::1]:1337"),
             ("--listen [::1]", "[::1]:1337"),
             ("--listen ::1:1337", "[::1]:1337"),

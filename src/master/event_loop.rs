@@ -11,7 +11,7 @@ use super::pool::{Order, Orders};
 use super::report;
 use super::spawn::Spawner;
 use super::throttle;
-use crate::config::Config;
+use crate::config::{Config, Origins};
 use crate::error::{Error, Result};
 use crate::event::{Event, ExitStatus, Message, WorkerId, WorkerRef};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
@@ -28,8 +28,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-/// Reads the configuration again, from wherever it came.
-pub type Reread = Box<dyn Fn() -> Result<Config>>;
+/// Reads the configuration, as it is now, and where each value comes from.
+pub type Read = Box<dyn Fn() -> Result<(Config, Origins)>>;
 
 /// What the master listens to. SIGCHLD is not among them: a pidfd per child misses nobody, however many die at once.
 const SIGNALS: [Signal; 8] = [
@@ -60,7 +60,7 @@ pub struct EventLoop {
     given_up: Option<Generation>,
     /// The last number that was given.
     generations: u64,
-    reread: Reread,
+    read: Read,
     spawner: Spawner,
     signals: SignalFd,
     on_event: Box<dyn FnMut(&Event)>,
@@ -125,7 +125,7 @@ pub fn block_signals() -> Result<SignalFd> {
 impl EventLoop {
     pub fn new(
         first: Generation,
-        reread: Reread,
+        read: Read,
         spawner: Spawner,
         signals: SignalFd,
         on_event: Box<dyn FnMut(&Event)>,
@@ -138,7 +138,7 @@ impl EventLoop {
             in_force: first,
             tried: None,
             given_up: None,
-            reread,
+            read,
             spawner,
             signals,
             on_event,
@@ -215,10 +215,10 @@ impl EventLoop {
 
     /// What was wrong is for the reload's event to say; nothing has changed then.
     fn read_config(&mut self) -> std::result::Result<Settings, String> {
-        let config = (self.reread)().map_err(|error| error.to_string())?;
+        let (config, origins) = (self.read)().map_err(|error| error.to_string())?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let number = self.generations + 1;
-        let next = self.in_force.next(number, config).map_err(|error| error.to_string())?;
+        let next = self.in_force.next(number, config, origins).map_err(|error| error.to_string())?;
         next.left_for_a_start(&self.in_force).iter().for_each(|line| tracing::warn!("{line}"));
         let settings = next.settings_after(&self.in_force);
         self.generations = number;

@@ -6,7 +6,7 @@
 
 use super::lifecycle::{Limits, Settings};
 use super::listeners::{self, Bound};
-use crate::config::Config;
+use crate::config::{Config, Origins};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub struct Generation {
     pub number: u64,
     /// What was read.
     pub config: Config,
+    /// And where.
+    pub origins: Origins,
     /// In the order of `config.listen`; empty once the server stops.
     pub bound: Vec<Arc<Bound>>,
 }
@@ -26,18 +28,18 @@ impl Generation {
     ///
     /// # Errors
     /// The first address that cannot be had, and why.
-    pub fn first(config: Config) -> Result<Generation> {
+    pub fn first(config: Config, origins: Origins) -> Result<Generation> {
         let bound = listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?;
-        Ok(Generation { number: 1, config, bound: bound.into_iter().map(Arc::new).collect() })
+        Ok(Generation { number: 1, config, origins, bound: bound.into_iter().map(Arc::new).collect() })
     }
 
     /// The one that would follow; nothing of this one is touched.
     ///
     /// # Errors
     /// The first new address that cannot be had, and why.
-    pub fn next(&self, number: u64, config: Config) -> Result<Generation> {
+    pub fn next(&self, number: u64, config: Config, origins: Origins) -> Result<Generation> {
         let bound = listeners::bind_more(&config.listen, &self.bound, config.backlog, config.unix_mode)?;
-        Ok(Generation { number, config, bound })
+        Ok(Generation { number, config, origins, bound })
     }
 
     /// Settings of sockets that were there before are theirs now as well. What fails is said, and they go on as they are.
@@ -99,8 +101,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let unix = Listen::Unix(path.clone());
-        let first = Generation::first(config(&[&any, &unix])).unwrap();
-        let second = first.next(2, config(&[&any, &any])).unwrap();
+        let first = Generation::first(config(&[&any, &unix]), Origins(vec![])).unwrap();
+        let second = first.next(2, config(&[&any, &any]), Origins(vec![])).unwrap();
         assert_eq!(port(&first.bound[0]), port(&second.bound[0]));
         assert_ne!(port(&second.bound[0]), port(&second.bound[1]));
         assert!(path.exists());
@@ -109,13 +111,13 @@ mod tests {
         drop(second);
         TcpStream::connect(added).unwrap_err();
         let kept = first.bound[0].address.socket_addr().unwrap();
-        let second = first.next(2, config(&[&any])).unwrap();
+        let second = first.next(2, config(&[&any]), Origins(vec![])).unwrap();
         drop(first);
         assert!(!path.exists(), "whom nobody wants any more is gone with its file");
         TcpStream::connect(kept).unwrap();
         let taken = Listen::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
         let listener = std::net::TcpListener::bind(taken.socket_addr().unwrap()).unwrap();
-        second.next(3, config(&[&any, &taken])).unwrap_err();
+        second.next(3, config(&[&any, &taken]), Origins(vec![])).unwrap_err();
         drop(listener);
         TcpStream::connect(kept).unwrap();
     }
@@ -123,14 +125,14 @@ mod tests {
     #[test]
     fn what_has_changed_is_told_apart() {
         let any: Listen = "127.0.0.1:0".parse().unwrap();
-        let first = Generation::first(config(&[&any])).unwrap();
-        let same = first.next(2, config(&[&any])).unwrap();
+        let first = Generation::first(config(&[&any]), Origins(vec![])).unwrap();
+        let same = first.next(2, config(&[&any]), Origins(vec![])).unwrap();
         assert_eq!(
             same.settings_after(&first),
             Settings { limits: first.limits(), wanted: None, changed: false }
         );
         let other = Config { workers: 7, pid_file: Some("x".into()), ..config(&[&any, &any]) };
-        let other = first.next(2, other).unwrap();
+        let other = first.next(2, other, Origins(vec![])).unwrap();
         let settings = other.settings_after(&first);
         assert_eq!((settings.wanted, settings.changed, settings.limits.listeners), (Some(7), true, 2));
         assert_eq!(other.left_for_a_start(&first), ["--pid-file has changed, which takes a new start"]);

@@ -21,28 +21,23 @@ pub mod throttle;
 
 pub use pool::Pool;
 
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::log;
 use crate::sys::process;
-use event_loop::{EventLoop, Reread};
+use event_loop::{EventLoop, Read};
 use generation::Generation;
 use latency::LatencyFiles;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pid_file::PidFile;
 use spawn::Spawner;
 
-/// Runs this process as the master until it has stopped. A reload has the configuration from `reread`.
+/// Runs this process as the master until it has stopped. It has its configuration from `read`, now and at each reload.
 ///
 /// # Errors
 /// Why it could not run, or that it gave up.
-pub(crate) fn run(
-    config: Config,
-    reread: Reread,
-    on_event: Box<dyn FnMut(&Event)>,
-    pool: &Pool,
-) -> Result<()> {
+pub(crate) fn run(read: Read, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> Result<()> {
+    let (config, origins) = read()?;
     log::init(config.log_format, config.log_level);
     process::set_name("uringd-master");
     process::set_title(&title());
@@ -57,10 +52,10 @@ pub(crate) fn run(
     raise_descriptor_limit();
     let signals = event_loop::block_signals()?;
     let spawner = Spawner::new()?;
-    let first = Generation::first(config)?;
+    let first = Generation::first(config, origins)?;
     let _pid_file = first.config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let latency_files = LatencyFiles::open(&first.config, pool.book())?;
-    let outcome = EventLoop::new(first, reread, spawner, signals, on_event, pool.open()?, pool.book()).run();
+    let outcome = EventLoop::new(first, read, spawner, signals, on_event, pool.open()?, pool.book()).run();
     latency_files.finish();
     outcome
 }

@@ -61,6 +61,8 @@
 // The map, from the bottom up; a module imports only from those above it in tests/tidy.rs' list. ARCHITECTURE.md has
 // the picture.
 
+#[doc(hidden)]
+pub mod access_log;
 mod cli;
 mod cluster;
 pub mod config;

@@ -22,6 +22,7 @@ use std::option;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::access_log::Format as AccessLogFormat;
 pub use files::{FileSettings, Symlinks};
 pub(crate) use given::{Given, assemble, message};
 pub use options::Options;
@@ -141,20 +142,6 @@ pub enum AccessLog {
     Stdout,
     /// Appended to this file.
     File(PathBuf),
-}
-
-/// `--access-log-format`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum AccessLogFormat {
-    /// The Common Log Format of NCSA httpd.
-    Common,
-    /// The same, with the Referer and User-Agent fields: nginx's and Apache's "combined".
-    #[default]
-    Combined,
-    /// One JSON object a line.
-    Json,
 }
 
 /// A user and groups to switch to, resolved.

@@ -20,6 +20,7 @@
 //! | `/stream-drop-panic` | streams, and panics when the stream is dropped |
 //! | `/spin?ms=N` | answers after N ms by a future that wakes itself all the time |
 //! | `/bytes?n=N` | answers with N octets |
+//! | `/orphan` | has a process started whose parent ends at once, and that ends a moment later; answers with its ID |
 //! | `/boot` | from now on new workers exit before they listen, if `FAULTY_BOOT_FILE` names a file; again: no longer |
 //!
 //! With `FAULTY_BOOT_MS=N` every worker takes N ms before it listens.
@@ -35,7 +36,7 @@ use std::error::Error;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -205,11 +206,21 @@ fn answer(request: &Request<'_>) -> Reply {
         }
         "/spin" => Reply::later(spin(Duration::from_millis(number(request, "ms")))),
         "/bytes" => Response::text(vec![b'x'; number(request, "n") as usize]).into(),
+        "/orphan" => orphan(),
         "/boot" => {
             toggle_boot_file();
             pid().into()
         }
         _ => Status::NOT_FOUND.into(),
+    }
+}
+
+/// The shell does not wait for what it starts, so that its child is given to PID 1.
+fn orphan() -> Reply {
+    let shell = Command::new("sh").args(["-c", "sleep 0.1 >/dev/null & echo $!"]).output();
+    match shell {
+        Ok(output) => Response::text(output.stdout).into(),
+        Err(error) => Err::<Response, _>(error).into(),
     }
 }
 

@@ -167,12 +167,16 @@ pub enum RingRefusal {
     },
     /// io_uring is forbidden here by a seccomp filter, as containers' default profiles do: allow io_uring_setup, io_uring_enter and io_uring_register in the profile
     Seccomp,
-    /// io_uring found too little lockable memory (RLIMIT_MEMLOCK is {limit} bytes): raise it with `ulimit -l` or LimitMEMLOCK=
+    /// io_uring found too little lockable memory (RLIMIT_MEMLOCK is {limit} bytes, for the rings of all this user's processes together): raise it with `ulimit -l` or LimitMEMLOCK=
     #[non_exhaustive]
     MemoryLock {
         /// The soft limit in bytes.
         limit: u64,
     },
+    /// io_uring found no memory in the kernel: this machine's is used up, or its cgroup's (memory.max); give it more or lower --workers
+    Memory,
+    /// io_uring is forbidden here by a security module (SELinux, for instance): give this program's domain the permission `allowed` of the class `io_uring`
+    SecurityModule,
     /// io_uring cannot be set up here: {problem}
     #[non_exhaustive]
     Other {

@@ -123,12 +123,7 @@ fn a_port_below_the_first_free_one_needs_a_right() {
     if first_free.trim() == "0" {
         return skip("every port is free here (net.ipv4.ip_unprivileged_port_start)");
     }
-    // nobody may not be able to reach the target directory
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = directory.path().join("uringd");
-    fs::copy(Program::Uringd.path(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let (_directory, copy) = for_everybody();
     let mut command = bare_command(&copy);
     command.args(["--log-format", "json", "--listen", "127.0.0.1:1"]);
     if is_root() {
@@ -136,6 +131,16 @@ fn a_port_below_the_first_free_one_needs_a_right() {
     }
     let end = ends(&mut command, 1);
     contains_all(&end.line, &["127.0.0.1:1:", first_free.trim(), "CAP_NET_BIND_SERVICE", "--port"]);
+}
+
+/// The program where every user can start it: nobody may not be able to reach the target directory.
+fn for_everybody() -> (tempfile::TempDir, std::path::PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("uringd");
+    fs::copy(Program::Uringd.path(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    (directory, copy)
 }
 
 #[test]
@@ -252,10 +257,60 @@ fn in_text_format_too_one_line_of_all_names_the_cause() {
 }
 
 #[test]
+fn whichever_of_the_three_calls_the_filter_forbids_seccomp_is_named() {
+    for call in [libc::SYS_io_uring_enter, libc::SYS_io_uring_register] {
+        with_failing(call, libc::EPERM, || {
+            refused(&mut uringd(&TWO), &["seccomp", "io_uring_enter and io_uring_register", "profile"]);
+        });
+    }
+}
+
+/// From 6.14 on the kernel charges rings to RLIMIT_MEMLOCK, but for those who have CAP_IPC_LOCK (root, for instance);
+/// between 5.12 and that it did not.
+#[test]
 fn too_little_lockable_memory_is_named_with_its_limit() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    for limit in [0_u64, 70 * 1024] {
+        let (_directory, copy) = for_everybody();
+        let mut command = bare_command(Path::new("prlimit"));
+        command.arg(format!("--memlock={limit}:{limit}")).arg(copy).args(["--log-format", "json"]).args(TWO);
+        if is_root() {
+            // the limit is for all of a user's processes together, so it had better be a user of our own
+            let user = 70_000 + std::process::id();
+            command.uid(user).gid(user);
+        }
+        if charges_rings(release.trim()) {
+            let named = format!("RLIMIT_MEMLOCK is {limit} bytes");
+            refused(&mut command, &[&named, "ulimit -l", "LimitMEMLOCK="]);
+        } else {
+            let server = Server::spawn(&mut command);
+            server.wait_until_whole();
+            eprintln!("{} does not charge rings: it serves with RLIMIT_MEMLOCK={limit}", release.trim());
+        }
+    }
+}
+
+fn charges_rings(release: &str) -> bool {
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
+}
+
+/// Root is not bound by the limit, so it is not what root lacks.
+#[test]
+fn a_kernel_that_has_no_memory_for_a_ring_is_not_taken_for_a_limit() {
+    if !is_root() {
+        return skip("needs root, whom RLIMIT_MEMLOCK does not bind");
+    }
     with_failing(libc::SYS_io_uring_setup, libc::ENOMEM, || {
         let limited = ["sh", "-c", "ulimit -l 64; exec \"$@\"", "sh"];
-        refused(&mut through(&limited, &uringd(&TWO)), &["RLIMIT_MEMLOCK is 65536 bytes", "ulimit -l"]);
+        refused(&mut through(&limited, &uringd(&TWO)), &["no memory", "memory.max", "--workers"]);
+    });
+}
+
+#[test]
+fn a_security_module_is_told_from_seccomp() {
+    with_failing(libc::SYS_io_uring_setup, libc::EACCES, || {
+        refused(&mut uringd(&TWO), &["security module", "SELinux", "`io_uring`"]);
     });
 }
 

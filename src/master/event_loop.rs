@@ -1,12 +1,14 @@
 //! The master's loop: waits on signals, children, channels and time; turns each into an input of `lifecycle`; and
 //! performs what that decides. Nothing is decided here.
 //!
-//! Neighbours: `lifecycle` decides, `spawn` starts processes, `listeners` made the sockets, `report` logs.
+//! Neighbours: `lifecycle` decides, `spawn` starts processes, `orphans` reaps those that are not ours, `listeners` made the
+//! sockets, `report` logs.
 
 use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, WorkerStatus};
 use super::generation::Generation;
 use super::history::{History, unix_time};
 use super::lifecycle::{Action, Command, Input, Lifecycle, Outcome, Settings, WORKERS_MAX};
+use super::orphans::{self, Orphans};
 use super::pool::{Order, Orders};
 use super::report;
 use super::spawn::Spawner;
@@ -31,7 +33,8 @@ use std::time::{Instant, SystemTime};
 /// Reads the configuration, as it is now, and where each value comes from.
 pub type Read = Box<dyn Fn() -> Result<(Config, Origins)>>;
 
-/// What the master listens to. SIGCHLD is not among them: a pidfd per child misses nobody, however many die at once.
+/// What the master listens to. SIGCHLD is among them only where other people's children come to us (`orphans`): for our
+/// own a pidfd each misses nobody, however many die at once.
 const SIGNALS: [Signal; 8] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -70,6 +73,7 @@ pub struct EventLoop {
     started: (Instant, SystemTime),
     lifecycle: Lifecycle,
     workers: BTreeMap<WorkerId, Process>,
+    orphans: Orphans,
     /// Who is gone, the latest last.
     gone: VecDeque<WorkerRef>,
     inputs: VecDeque<Input>,
@@ -116,7 +120,8 @@ enum Source {
 
 /// From now on these signals wait to be read. Before there is a second thread.
 pub fn block_signals() -> Result<SignalFd> {
-    let set = SIGNALS.into_iter().collect::<SigSet>();
+    let child = orphans::adopted_here().then_some(Signal::SIGCHLD);
+    let set = SIGNALS.into_iter().chain(child).collect::<SigSet>();
     set.thread_block().map_err(|e| Error::io("block signals", e))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|e| Error::io("make a signalfd", e))
@@ -147,6 +152,7 @@ impl EventLoop {
             history: History::default(),
             started: (Instant::now(), SystemTime::now()),
             workers: BTreeMap::new(),
+            orphans: Orphans::new(),
             gone: VecDeque::new(),
             inputs: VecDeque::new(),
             stops: 0,
@@ -340,6 +346,7 @@ impl EventLoop {
                 Source::Child(id) => self.reap(id),
             }
         }
+        self.orphans.reap(|pid| self.workers.values().any(|worker| worker.child.pid == pid));
         Ok(())
     }
 
@@ -370,6 +377,7 @@ impl EventLoop {
     fn read_signals(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             match Signal::try_from(info.ssi_signo as i32) {
+                Ok(Signal::SIGCHLD) => self.orphans.child_ended(),
                 Ok(signal) => self.signalled(signal),
                 Err(errno) => tracing::warn!(%errno, signal = info.ssi_signo, "a signal without a name"),
             }

@@ -13,6 +13,7 @@ mod history;
 mod latency;
 pub mod lifecycle;
 pub(crate) mod listeners;
+mod orphans;
 mod pid_file;
 mod pool;
 mod report;

@@ -23,6 +23,7 @@ use crate::sys::socket::{Address, internet_address};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
+use setup::Step;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -111,8 +112,7 @@ impl Ring {
     /// The cause that the user can act on.
     pub fn with_pool(size: PoolSize) -> Result<Ring, RingRefusal> {
         let (ring, features) = setup::build()?;
-        let buffers =
-            Buffers::register(&ring, size).map_err(|e| failed("registering receive buffers", &e))?;
+        let buffers = Buffers::register(&ring, size).map_err(|e| setup::refusal(Step::Buffers, &e))?;
         Ok(Ring {
             buffers: ManuallyDrop::new(buffers),
             outbox: ManuallyDrop::default(),
@@ -134,10 +134,7 @@ impl Ring {
     /// # Errors
     /// When the kernel refuses a table of that size.
     pub fn register_slots(&mut self, slots: u32) -> Result<(), RingRefusal> {
-        self.ring
-            .submitter()
-            .register_files_sparse(slots)
-            .map_err(|e| failed("registering direct descriptors", &e))
+        self.ring.submitter().register_files_sparse(slots).map_err(|e| setup::refusal(Step::Slots, &e))
     }
 
     /// What this kernel's ring can do.
@@ -533,17 +530,6 @@ fn tolerate(result: io::Result<usize>) -> io::Result<()> {
     match result {
         Err(error) if !retry(&error) => Err(error),
         _ => Ok(()),
-    }
-}
-
-fn failed(doing: &str, error: &io::Error) -> RingRefusal {
-    match error.raw_os_error() {
-        Some(libc::ENOMEM) => {
-            let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK)
-                .map_or(0, |l| l.0);
-            RingRefusal::MemoryLock { limit }
-        }
-        _ => RingRefusal::Other { problem: format!("{doing}: {error}") },
     }
 }
 

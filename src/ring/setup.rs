@@ -4,8 +4,10 @@
 //! Neighbours: used by `Ring::new`; `ipc::message` carries the report and the refusal to the master.
 
 use crate::error::RingRefusal;
+use crate::sys::status::{CAP_IPC_LOCK, CAP_SYS_ADMIN, Status};
 use io_uring::{IoUring, Probe, opcode};
 use nix::errno::Errno;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use std::io;
 
 /// Kept small: submissions cycle through this memory, and 512 of them (32 KiB) leave the caches to the requests.
@@ -25,18 +27,75 @@ pub struct Features {
     pub install: bool,
 }
 
+/// The operations that are used: number, name, whether there is no doing without.
+const OPERATIONS: [(u8, &str, bool); 14] = [
+    (opcode::Accept::CODE, "accept", true),
+    (opcode::RecvMulti::CODE, "receive", true),
+    (opcode::Send::CODE, "send", true),
+    (opcode::SendMsg::CODE, "sendmsg", true),
+    (opcode::Madvise::CODE, "madvise", true),
+    (opcode::Shutdown::CODE, "shutdown", true),
+    (opcode::Close::CODE, "close", true),
+    (opcode::AsyncCancel::CODE, "cancel", true),
+    (opcode::PollAdd::CODE, "poll", true),
+    (opcode::OpenAt::CODE, "openat", true),
+    (opcode::Read::CODE, "read", true),
+    (opcode::Write::CODE, "write", true),
+    (opcode::Fsync::CODE, "fsync", true),
+    (opcode::FixedFdInstall::CODE, FIXED_FD_INSTALL, false),
+];
+
+const FIXED_FD_INSTALL: &str = "FIXED_FD_INSTALL";
+const NO_SQARRAY: &str = "NO_SQARRAY";
+
 pub(super) fn build() -> Result<(IoUring, Features), RingRefusal> {
-    let (ring, no_sqarray) = build_queues().map_err(refusal)?;
+    let (ring, no_sqarray) = build_queues().map_err(|error| refusal(Step::Setup, &error))?;
+    // a filter may let rings be made and not used, which had better be found now
+    ring.submit().map_err(|error| refusal(Step::Enter, &error))?;
     let mut features = Features { using: vec!["SINGLE_ISSUER", "DEFER_TASKRUN"], ..Features::default() };
-    features.note("NO_SQARRAY", no_sqarray);
-    check_required(&ring)?;
+    features.note(NO_SQARRAY, no_sqarray);
+    let mut probed = promised(&ring);
+    probed.extend(operations(&ring).map_err(|error| refusal(Step::Probe, &error))?);
+    if let Some(lacking) = probed.iter().find(|one| one.needed && !one.present) {
+        return Err(RingRefusal::TooOld { release: kernel_release(), lacks: lacking.name.into() });
+    }
     features.using.extend(["multishot receive", "provided buffers", "direct descriptors"]);
-    features.install = supports(&ring, opcode::FixedFdInstall::CODE);
-    features.note("FIXED_FD_INSTALL", features.install);
+    features.install = probed.iter().any(|one| one.name == FIXED_FD_INSTALL && one.present);
+    features.note(FIXED_FD_INSTALL, features.install);
     // files that are not in memory are brought there by the first kind of io-wq thread; shutdown(2) always goes to the
     // other kind, of which two are plenty for closing politely
     let _ = ring.submitter().register_iowq_max_workers(&mut [8, 2]);
     Ok((ring, features))
+}
+
+/// One thing that io_uring can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// The kernel's name for it.
+    pub name: &'static str,
+    /// Without it there is no uringd.
+    pub needed: bool,
+    /// This kernel has it.
+    pub present: bool,
+}
+
+/// What a ring says of itself. 6.1 has all of these; a kernel that accepts the setup flags but lacks one has been patched.
+fn promised(ring: &IoUring) -> Vec<Probed> {
+    let parameters = ring.params();
+    [
+        ("NODROP", parameters.is_feature_nodrop()),
+        ("EXT_ARG", parameters.is_feature_ext_arg()),
+        ("CQE_SKIP", parameters.is_feature_skip_cqe_on_success()),
+    ]
+    .map(|(name, present)| Probed { name, needed: true, present })
+    .into()
+}
+
+fn operations(ring: &IoUring) -> io::Result<Vec<Probed>> {
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    let present = |(code, name, needed)| Probed { name, needed, present: probe.is_supported(code) };
+    Ok(OPERATIONS.map(present).into())
 }
 
 impl Features {
@@ -64,71 +123,99 @@ fn builder() -> io_uring::Builder {
     builder
 }
 
-/// 6.1 has all of these; a kernel that accepts the setup flags but lacks one has been patched.
-fn check_required(ring: &IoUring) -> Result<(), RingRefusal> {
-    let parameters = ring.params();
-    let lacks = |what: &str| Err(RingRefusal::TooOld { release: kernel_release(), lacks: what.into() });
-    if !parameters.is_feature_nodrop() || !parameters.is_feature_ext_arg() {
-        return lacks("NODROP and EXT_ARG");
-    }
-    if !parameters.is_feature_skip_cqe_on_success() {
-        return lacks("CQE_SKIP");
-    }
-    for (code, name) in [
-        (opcode::Accept::CODE, "accept"),
-        (opcode::RecvMulti::CODE, "receive"),
-        (opcode::Send::CODE, "send"),
-        (opcode::SendMsg::CODE, "sendmsg"),
-        (opcode::Madvise::CODE, "madvise"),
-        (opcode::Shutdown::CODE, "shutdown"),
-        (opcode::Close::CODE, "close"),
-        (opcode::AsyncCancel::CODE, "cancel"),
-        (opcode::PollAdd::CODE, "poll"),
-    ] {
-        if !supports(ring, code) {
-            return lacks(name);
+/// What the kernel was asked for when it refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step {
+    Setup,
+    Enter,
+    Probe,
+    Buffers,
+    Slots,
+}
+
+impl Step {
+    fn call(self) -> &'static str {
+        match self {
+            Step::Setup => "io_uring_setup",
+            Step::Enter => "io_uring_enter",
+            Step::Probe | Step::Buffers | Step::Slots => "io_uring_register",
         }
     }
-    Ok(())
+
+    /// What a kernel lacks that finds this invalid.
+    fn newest_part(self) -> &'static str {
+        match self {
+            Step::Setup | Step::Enter | Step::Probe => "DEFER_TASKRUN",
+            Step::Buffers => "provided buffers",
+            Step::Slots => "direct descriptors",
+        }
+    }
 }
 
-fn supports(ring: &IoUring, code: u8) -> bool {
-    let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe).is_ok() && probe.is_supported(code)
+/// Turns what the kernel said into the cause that the user can act on.
+pub(super) fn refusal(step: Step, error: &io::Error) -> RingRefusal {
+    classify(step, Errno::from_raw(error.raw_os_error().unwrap_or(0)), Facts::read())
 }
 
-fn refusal(error: io::Error) -> RingRefusal {
-    let facts = Facts {
-        release: kernel_release(),
-        sysctl: read_number("/proc/sys/kernel/io_uring_disabled"),
-        seccomp: seccomp_filtered(),
-        memory_lock: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK)
-            .map_or(0, |l| l.0),
-    };
-    classify(Errno::from_raw(error.raw_os_error().unwrap_or(0)), facts)
-}
-
-/// What must be known beside the errno to name the cause: EPERM alone has two.
+/// What must be known beside the errno to name the cause: EPERM alone has two, and so has ENOMEM.
 struct Facts {
     release: String,
+    /// kernel.io_uring_disabled, where that forbids a ring to this process.
     sysctl: Option<u8>,
-    seccomp: bool,
-    memory_lock: u64,
+    filtered: bool,
+    /// RLIMIT_MEMLOCK, where that binds this process.
+    memory_lock: Option<u64>,
 }
 
-fn classify(errno: Errno, facts: Facts) -> RingRefusal {
+impl Facts {
+    fn read() -> Facts {
+        let status = Status::of_this_thread();
+        let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(RLIM_INFINITY, |(soft, _)| soft);
+        let binding = limit != RLIM_INFINITY && !status.can(CAP_IPC_LOCK);
+        let disabled = read_number("/proc/sys/kernel/io_uring_disabled");
+        let group = read_number("/proc/sys/kernel/io_uring_group");
+        Facts {
+            release: kernel_release(),
+            sysctl: disabled
+                .and_then(|value| value.try_into().ok())
+                .filter(|value| sysctl_forbids(*value, group, &status)),
+            filtered: status.filtered,
+            memory_lock: binding.then_some(limit),
+        }
+    }
+}
+
+/// As io_uring_allowed() of io_uring/io_uring.c (6.6 and newer) decides, and the sysctl's entry in
+/// Documentation/admin-guide/sysctl/kernel.rst says.
+pub(crate) fn sysctl_forbids(disabled: u8, group: Option<i64>, who: &Status) -> bool {
+    let in_group =
+        || group.and_then(|gid| u32::try_from(gid).ok()).is_some_and(|gid| who.groups.contains(&gid));
+    match disabled {
+        0 => false,
+        1 => !who.can(CAP_SYS_ADMIN) && !in_group(),
+        _ => true,
+    }
+}
+
+fn classify(step: Step, errno: Errno, facts: Facts) -> RingRefusal {
     match errno {
         // io_uring came with 5.1; Podman's profile answers ENOSYS where the kernel would not
-        Errno::ENOSYS if facts.seccomp && at_least(&facts.release, (5, 1)) => RingRefusal::Seccomp,
+        Errno::ENOSYS if facts.filtered && at_least(&facts.release, (5, 1)) => RingRefusal::Seccomp,
         Errno::ENOSYS => RingRefusal::Missing { release: facts.release },
-        Errno::EPERM | Errno::EACCES => match facts.sysctl {
-            Some(value) if value > 0 => RingRefusal::Sysctl { value },
-            _ if facts.seccomp => RingRefusal::Seccomp,
-            _ => RingRefusal::Other { problem: format!("io_uring_setup says {errno}") },
+        Errno::EPERM => match facts.sysctl {
+            Some(value) => RingRefusal::Sysctl { value },
+            None if facts.filtered => RingRefusal::Seccomp,
+            None => RingRefusal::Other { problem: format!("{} says {errno}", step.call()) },
         },
-        Errno::ENOMEM => RingRefusal::MemoryLock { limit: facts.memory_lock },
-        Errno::EINVAL => RingRefusal::TooOld { release: facts.release, lacks: "DEFER_TASKRUN".into() },
-        errno => RingRefusal::Other { problem: format!("io_uring_setup says {errno}") },
+        // the hook uring_allowed of 6.15 and newer
+        Errno::EACCES => RingRefusal::SecurityModule,
+        // 5.12 stopped charging rings to the limit, 6.14 charges them again (io_create_region)
+        Errno::ENOMEM => match facts.memory_lock {
+            Some(limit) => RingRefusal::MemoryLock { limit },
+            None => RingRefusal::Memory,
+        },
+        Errno::EINVAL => RingRefusal::TooOld { release: facts.release, lacks: step.newest_part().into() },
+        errno => RingRefusal::Other { problem: format!("{} says {errno}", step.call()) },
     }
 }
 
@@ -143,42 +230,58 @@ fn at_least(release: &str, wanted: (u32, u32)) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= wanted
 }
 
-fn read_number(path: &str) -> Option<u8> {
+fn read_number(path: &str) -> Option<i64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-fn seccomp_filtered() -> bool {
-    // a filter is a thread's
-    std::fs::read_to_string("/proc/thread-self/status")
-        .is_ok_and(|status| status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn facts(release: &str, sysctl: Option<u8>, seccomp: bool) -> Facts {
-        Facts { release: release.into(), sysctl, seccomp, memory_lock: 65536 }
+    fn facts(release: &str, sysctl: Option<u8>, filtered: bool) -> Facts {
+        Facts { release: release.into(), sysctl, filtered, memory_lock: None }
     }
 
     #[test]
-    fn four_causes_have_four_remedies() {
+    fn each_cause_has_its_remedy() {
+        let limited = Facts { memory_lock: Some(65536), ..facts("6.18.0", None, false) };
         let table = [
             (Errno::ENOSYS, facts("4.19.0", None, false), "no io_uring"),
             (Errno::ENOSYS, facts("4.19.0", None, true), "no io_uring"),
-            (Errno::ENOSYS, facts("6.8.0-45-generic", Some(0), true), "seccomp"),
+            (Errno::ENOSYS, facts("6.8.0-45-generic", None, true), "seccomp"),
             (Errno::EPERM, facts("6.8.0", Some(2), false), "sysctl -w kernel.io_uring_disabled=0"),
             (Errno::EPERM, facts("6.8.0", Some(1), true), "io_uring_disabled=1"),
-            (Errno::EPERM, facts("6.8.0", Some(0), true), "seccomp"),
+            (Errno::EPERM, facts("6.8.0", None, true), "seccomp"),
             (Errno::EPERM, facts("6.1.0", None, false), "EPERM"),
-            (Errno::ENOMEM, facts("6.8.0", Some(0), false), "RLIMIT_MEMLOCK is 65536 bytes"),
+            (Errno::EACCES, facts("6.15.0", None, true), "SELinux"),
+            (Errno::ENOMEM, limited, "RLIMIT_MEMLOCK is 65536 bytes"),
+            (Errno::ENOMEM, facts("6.18.0", None, false), "memory.max"),
             (Errno::EINVAL, facts("5.15.0", None, false), "too old"),
-            (Errno::EMFILE, facts("6.8.0", Some(0), false), "EMFILE"),
+            (Errno::EMFILE, facts("6.8.0", None, false), "io_uring_setup says EMFILE"),
         ];
         for (errno, facts, expected) in table {
-            let line = classify(errno, facts).to_string();
+            let line = classify(Step::Setup, errno, facts).to_string();
             assert!(line.contains(expected), "{errno}: {line:?} lacks {expected:?}");
             assert!(!line.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn the_sysctl_forbids_as_the_kernel_decides() {
+        let nobody = Status { groups: vec![65_534, 100], ..Status::default() };
+        let admin = Status { capabilities: 1 << CAP_SYS_ADMIN, ..Status::default() };
+        let table = [
+            (0, Some(-1), &nobody, false),
+            (1, Some(-1), &nobody, true),
+            (1, None, &nobody, true),
+            (1, Some(100), &nobody, false),
+            (1, Some(101), &nobody, true),
+            (1, Some(-1), &admin, false),
+            (2, Some(100), &nobody, true),
+            (2, Some(-1), &admin, true),
+        ];
+        for (disabled, group, who, forbidden) in table {
+            assert_eq!(sysctl_forbids(disabled, group, who), forbidden, "{disabled} {group:?} {who:?}");
         }
     }
 

@@ -23,6 +23,42 @@ pub(crate) fn set_name(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
+/// This process's ID.
+pub(crate) fn id() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
+
+/// Whether orphans below this process are given to it instead of PID 1.
+pub(crate) fn is_subreaper() -> bool {
+    let mut yes: libc::c_int = 0;
+    // SAFETY: PR_GET_CHILD_SUBREAPER writes one int to where the pointer says.
+    unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut yes) == 0 && yes != 0 }
+}
+
+/// A child of this thread that has ended and that nobody has waited for. It stays to be waited for.
+///
+/// Of this thread only: children that the program starts on other threads are theirs to wait for. Orphans are given
+/// to the thread that `main` runs on, which is the master's loop's.
+pub(crate) fn ended_child() -> Option<i32> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WNOTHREAD;
+    wait_for(libc::P_ALL, 0, flags)
+}
+
+/// Takes the exit status of a child that has ended, and lets go of it.
+pub(crate) fn reap(pid: i32) {
+    wait_for(libc::P_PID, pid as libc::id_t, libc::WEXITED | libc::WNOHANG);
+}
+
+fn wait_for(whom: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Option<i32> {
+    // SAFETY: all-zero is a valid siginfo_t, and waitid writes nothing else. Where it has found nobody the ID in it is 0.
+    let pid = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let failed = libc::waitid(whom, id, &raw mut info, flags) < 0;
+        if failed { 0 } else { info.si_pid() }
+    };
+    (pid > 0).then_some(pid)
+}
+
 /// The parent's process ID.
 pub(crate) fn parent() -> i32 {
     nix::unistd::getppid().as_raw()

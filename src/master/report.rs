@@ -76,6 +76,7 @@ pub fn stopped(Stats { counters, latency, .. }: &Stats, forced_kills: u64) {
         forced_kills,
         connections = counters.accepted,
         requests = counters.requests,
+        idle_closes = counters.idle_closes,
         p50_us = micros(0.5),
         p99_us = micros(0.99),
         max_us = micros(1.0),

@@ -68,6 +68,8 @@ counters! {
     /// Connections that were closed in the middle of something because a drain's time was over. (Workers that had to be
     /// killed are the master's to count: `forced_kills` in its last log line.)
     forced_closes,
+    /// Idle connections that were closed because their worker drained, and they brought no request to be told that with.
+    idle_closes,
     /// Turns of the loop.
     turns,
     /// The longest turn, in nanoseconds, without its wait: for that long one handler kept all others waiting. The maximum of

@@ -177,7 +177,10 @@ impl<H: Handler> EventLoop<H> {
             for slot in self.connections.slots_in(|state| state == State::Reading) {
                 let connection = self.connections.at(slot);
                 if connection.is_idle() {
-                    self.meter.counters.forced_closes += u64::from(connection.exchange.unread() > 0);
+                    match connection.exchange.unread() {
+                        0 => self.meter.counters.idle_closes += 1,
+                        _ => self.meter.counters.forced_closes += 1,
+                    }
                     self.linger(slot);
                 }
             }

@@ -1,0 +1,249 @@
+//! A reload reads the configuration again: a good one is in force for everybody, and costs nobody a request; a bad one, or
+//! one with which workers do not come up, changes nothing and says why.
+#![cfg(feature = "load")]
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A server with a configuration file that can be written anew.
+struct Configured {
+    server: Server,
+    file: PathBuf,
+    folder: TempDir,
+}
+
+impl Configured {
+    fn start(program: Program, text: &str) -> Configured {
+        Configured::with(program, text, |_, _| {})
+    }
+
+    fn with(program: Program, text: &str, change: impl Fn(&mut Command, &Path)) -> Configured {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("uringd.toml");
+        fs::write(&file, text).unwrap();
+        let mut command = program.command(&["--config", file.to_str().unwrap()]);
+        change(&mut command, folder.path());
+        let server = Server::spawn(&mut command);
+        server.wait_until_whole();
+        Configured { server, file, folder }
+    }
+
+    /// Has it read this, and says how that ended.
+    fn reload(&self, text: &str) -> Value {
+        fs::write(&self.file, text).unwrap();
+        let before = self.over().len();
+        self.server.signal("HUP");
+        self.server.wait("the reload is over", || self.over().len() > before);
+        self.over().remove(before)
+    }
+
+    fn over(&self) -> Vec<Value> {
+        let over = |line: &Value| line["stage"] == "done" || line["stage"] == "failed";
+        self.server.events("reload").into_iter().filter(over).collect()
+    }
+
+    /// It fails for this reason, and nobody notices.
+    #[track_caller]
+    fn refuses(&self, text: &str, why: &str) {
+        let (pids, answer) = (self.server.listening(), self.server.get("/pid"));
+        let over = self.reload(text);
+        let problem = over["problem"].as_str().unwrap_or_default();
+        assert!(over["stage"] == "failed" && problem.contains(why), "{over}");
+        assert_eq!(self.server.listening(), pids);
+        let after = self.server.get("/pid");
+        assert_eq!(after.header("Server"), answer.header("Server"));
+        assert!(pids.iter().any(|(_, pid)| *pid == after.pid()));
+    }
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_says_why() {
+    let good = "listen = [\"127.0.0.1:0\"]\nworkers = 2\n";
+    let configured = Configured::start(Program::Faulty, good);
+    let mut kept = configured.server.connect();
+    let first = kept.get("/pid").pid();
+    let name = configured.file.display().to_string();
+    let table = [
+        ("workers = 2\nlisten = [\"127.0.0.1:0\"", format!("{name}:2")),
+        ("workers = 2\nlissten = \"127.0.0.1:0\"\n", format!("{name}:2")),
+        ("workers = 2\nlissten = \"127.0.0.1:0\"\n", "listen".into()),
+        ("workers = \"many\"\n", format!("{name}:1")),
+        ("kill-timeout = \"0s\"\n", "at least 1ms".into()),
+        ("root = \"/no/such/directory\"\n", "/no/such/directory".into()),
+    ];
+    for (text, why) in table {
+        configured.refuses(text, &why);
+    }
+    fs::remove_file(&configured.file).unwrap();
+    configured.server.signal("HUP");
+    configured.server.wait("that there is no file is said", || {
+        configured.over().last().is_some_and(|over| over["problem"].to_string().contains("no such file"))
+    });
+    assert_eq!(kept.get("/pid").pid(), first);
+    assert_eq!(configured.reload(good)["stage"], "done", "and a good one is taken again");
+}
+
+#[test]
+fn a_taken_port_changes_nothing_and_leaves_no_socket_behind() {
+    let configured = Configured::start(Program::Faulty, "listen = [\"127.0.0.1:0\"]\nworkers = 2\n");
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let socket = configured.folder.path().join("new.sock");
+    let text =
+        |last: &str| format!("listen = [\"127.0.0.1:0\", \"unix:{}\", \"{last}\"]\n", socket.display());
+    configured.refuses(&text(&taken.to_string()), &format!("{taken}: another process holds it"));
+    assert!(!socket.exists());
+    drop(other);
+    assert_eq!(configured.reload(&text(&taken.to_string()))["stage"], "done", "it is free now");
+    assert!(socket.exists());
+    assert_eq!(Client::connect(taken).get("/pid").status, 200);
+}
+
+#[test]
+fn workers_that_do_not_come_up_leave_the_old_ones_and_the_old_settings() {
+    let text = |more: &str| format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\n{more}");
+    let configured = Configured::start(Program::Faulty, &text(""));
+    configured.refuses(&text("boot-timeout = \"1ms\"\nserver-header = false\n"), "did not listen within 1ms");
+    // a worker that is replaced later has the settings of before
+    kill(configured.server.listening()[0].1, "KILL");
+    configured.server.wait_until_whole();
+    assert!(configured.server.get("/pid").header("Server").is_some());
+    assert_eq!(configured.reload(&text("server-header = false\n"))["stage"], "done");
+    assert!(configured.server.get("/pid").header("Server").is_none());
+}
+
+/// The first slot's replacement listens, the second's fails.
+#[test]
+fn workers_that_have_the_new_settings_go_back_when_others_do_not_come_up() {
+    let text = |more: &str| format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\n{more}");
+    let configured = Configured::with(Program::Faulty, &text(""), |command, folder| {
+        // so that there is time between one replacement and the next
+        command.env("FAULTY_BOOT_MS", "700").env("FAULTY_BOOT_FAILS", folder.join("fails"));
+    });
+    let (server, fails) = (&configured.server, configured.folder.path().join("fails"));
+    let old = server.listening();
+    fs::write(&configured.file, text("server-header = false\n")).unwrap();
+    server.signal("HUP");
+    server.wait("the first one listens", || server.events("listening").len() == 3);
+    fs::write(&fails, "not with these settings").unwrap();
+    server.wait("it is given up", || server.events("reload").iter().any(|line| line["stage"] == "reverting"));
+    fs::remove_file(&fails).unwrap();
+    server.wait("it is over", || !configured.over().is_empty());
+    let over = &configured.over()[0];
+    let problem = over["problem"].as_str().unwrap();
+    assert!(over["stage"] == "failed" && problem.contains("not with these settings"), "{over}");
+    assert!(!problem.contains("way back"), "{over}");
+    server.wait_until_whole();
+    server.wait("who had the new settings has drained", || server.listening().len() == 2);
+    let now = server.listening();
+    let of = |all: &[(u64, i32)], slot| all.iter().find(|worker| worker.0 == slot).copied().unwrap();
+    assert_eq!(of(&now, 1), of(&old, 1), "the second slot's worker was never touched");
+    assert_ne!(of(&now, 0), of(&old, 0));
+    for _ in 0..20 {
+        let answer = server.get("/pid");
+        assert!(answer.header("Server").is_some());
+        assert!(now.iter().any(|(_, pid)| *pid == answer.pid()) || answer.closes(), "{}", answer.text());
+    }
+}
+
+#[test]
+fn listeners_settings_and_workers_come_and_go() {
+    let free = |_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [first, second, third] = [(), (), ()].map(free);
+    let text = |listen: &[SocketAddr], more: &str| {
+        let listen: Vec<String> = listen.iter().map(|address| format!("\"{address}\"")).collect();
+        format!("listen = [{}]\n{more}", listen.join(", "))
+    };
+    let configured = Configured::start(Program::Faulty, &text(&[first, second], "workers = 2\n"));
+    let server = &configured.server;
+    let answers = |address: SocketAddr| {
+        Client::try_connect(address)
+            .is_ok_and(|mut client| client.try_get("/pid").is_ok_and(|answer| answer.status == 200))
+    };
+    assert!(answers(first) && answers(second) && !answers(third));
+    let mut idle = Client::connect(second);
+    idle.get("/pid");
+    assert_eq!(configured.reload(&text(&[second, third], "workers = 3\n"))["stage"], "done");
+    server.wait("there are three workers", || server.listening().len() == 3);
+    assert!(answers(second) && answers(third));
+    server.wait("the first address is refused", || !answers(first));
+    assert!(idle.get("/pid").closes(), "its worker drains, and says so");
+    // signals change the number as well, and a reload of the same file leaves it
+    server.signal("TTOU");
+    server.wait("there are two", || server.listening().len() == 2);
+    assert_eq!(configured.reload(&text(&[second, third], "workers = 3\n"))["stage"], "done");
+    server.wait("there are two again", || server.listening().len() == 2);
+    assert_eq!(configured.reload(&text(&[second, third], "workers = 1\n"))["stage"], "done");
+    server.wait("there is one", || server.listening().len() == 1);
+    // what only a start can change is said
+    let fixed = format!("workers = 1\npid-file = \"{}\"\n", configured.folder.path().join("pid").display());
+    assert_eq!(configured.reload(&text(&[second, third], &fixed))["stage"], "done");
+    let said = |line: &Value| line["message"].to_string().contains("--pid-file has changed");
+    assert!(server.log().iter().any(said));
+}
+
+fn uringload(address: SocketAddr, arguments: &[&str]) -> Child {
+    let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
+    command.arg(format!("http://{address}/")).args(["--json", "-"]).args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn fifty_reloads_cost_nobody_a_request() {
+    const RELOADS: usize = 50;
+    const IDLE: u64 = 5;
+    let text = |header: bool| {
+        format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\nkill-timeout = \"3s\"\nserver-header = {header}\n")
+    };
+    let configured = Configured::start(Program::Uringd, &text(true));
+    let mut server_idle: Vec<Client> = (0..IDLE).map(|_| configured.server.connect()).collect();
+    for client in &mut server_idle {
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        client.read_answer().unwrap();
+    }
+    let address = configured.server.address;
+    // a minute at most; they are interrupted when the reloads are over
+    let load = [
+        uringload(address, &["-r", "400", "-c", "16", "-d", "120s", "--requests-per-connection", "1"]),
+        uringload(address, &["-r", "400", "-c", "16", "-d", "120s"]),
+    ];
+    for nth in 0..RELOADS {
+        assert_eq!(configured.reload(&text(nth % 2 == 0))["stage"], "done");
+    }
+    // predecessors that drain are under load as well
+    configured.server.wait("only the last ones are left", || children(configured.server.pid()).len() == 2);
+    for child in load {
+        kill(child.id() as i32, "INT");
+        let output = child.wait_with_output().unwrap();
+        let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (run["errors"].as_u64(), run["status_2xx"].as_u64() > Some(1_000)),
+            (Some(0), true),
+            "{run}"
+        );
+    }
+    for client in &mut server_idle {
+        assert_eq!(client.read_to_end().unwrap(), b"", "an idle one was closed in the end, without a word");
+    }
+    configured.server.signal("TERM");
+    let stopped = configured.server.wait_for("the end", |line| line["message"] == "stopped");
+    assert_eq!(stopped["idle_closes"].as_u64(), Some(IDLE), "{stopped}");
+    assert_eq!(stopped["forced_kills"].as_u64(), Some(0));
+}
+
+#[test]
+fn the_kill_timeout_of_a_worker_is_the_one_that_it_was_started_with() {
+    let text =
+        |timeout: &str| format!("listen = [\"127.0.0.1:0\"]\nworkers = 1\nkill-timeout = \"{timeout}\"\n");
+    let configured = Configured::start(Program::Faulty, &text("20s"));
+    let (mut blocked, pid) = configured.server.block(1_500);
+    assert_eq!(configured.reload(&text("200ms"))["stage"], "done");
+    assert_eq!(blocked.read_answer().unwrap().pid(), pid, "it had the time that it was promised");
+}

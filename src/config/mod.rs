@@ -39,6 +39,8 @@ pub(crate) const DESCRIPTOR_RESERVE: u64 = 64;
 pub(crate) struct Config {
     /// Where to listen, in the order given; never empty.
     pub listen: Vec<Listen>,
+    /// Nobody has asked for an address.
+    pub listens_by_default: bool,
     /// Permission bits of Unix socket files.
     pub unix_mode: u32,
     /// How many workers are wanted at start; at least one.

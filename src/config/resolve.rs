@@ -83,6 +83,7 @@ fn decide(
     let cores = choose_cores(&options.pin, machine)?;
     Ok(Config {
         listen: collect_addresses(options)?,
+        listens_by_default: options.port.is_none() && options.listen.is_empty(),
         unix_mode: options.unix_mode,
         workers,
         backlog: options.backlog,

@@ -11,6 +11,7 @@ use super::lifecycle::{Action, Command, Input, Lifecycle, Outcome, Settings, WOR
 use super::orphans::{self, Orphans};
 use super::pool::{Order, Orders};
 use super::report;
+use super::service_manager::{ServiceManager, View};
 use super::spawn::Spawner;
 use super::throttle;
 use crate::config::{Config, Origins};
@@ -70,6 +71,7 @@ pub struct EventLoop {
     orders: Orders,
     book: Book,
     history: History,
+    service_manager: ServiceManager,
     started: (Instant, SystemTime),
     lifecycle: Lifecycle,
     workers: BTreeMap<WorkerId, Process>,
@@ -150,6 +152,7 @@ impl EventLoop {
             orders,
             book,
             history: History::default(),
+            service_manager: ServiceManager::of_this_process(),
             started: (Instant::now(), SystemTime::now()),
             workers: BTreeMap::new(),
             orphans: Orphans::new(),
@@ -168,6 +171,7 @@ impl EventLoop {
         loop {
             self.inputs.push_back(Input::Tick);
             self.decide();
+            self.tell_service_manager();
             match self.outcome.take() {
                 None => self.wait()?,
                 Some(Outcome::Stopped) => {
@@ -193,6 +197,21 @@ impl EventLoop {
             self.gone.push_back(WorkerRef { id, slot, pid: child.pid });
         }
         self.gone.drain(..self.gone.len().saturating_sub(GONE_MAX));
+    }
+
+    fn tell_service_manager(&mut self) {
+        let listening = self.lifecycle.listening();
+        let kill_timeout = self.in_force.config.kill_timeout;
+        let view = View {
+            listening,
+            wanted: self.lifecycle.wanted(),
+            given_up: self.lifecycle.throttle() != throttle::State::Normal,
+            reloading: self.lifecycle.is_rolling(),
+            reloads: self.history.reloads.iter().sum(),
+            stops_within: (!self.lifecycle.serving()).then_some(kill_timeout),
+            healthy: listening > 0,
+        };
+        self.service_manager.tell(view, Instant::now());
     }
 
     fn perform(&mut self, action: Action) {
@@ -368,7 +387,8 @@ impl EventLoop {
 
     /// Rounded up: a turn that comes too early would find nothing due and come again.
     fn patience(&self) -> PollTimeout {
-        let Some(deadline) = self.lifecycle.next_deadline() else { return PollTimeout::NONE };
+        let deadlines = [self.lifecycle.next_deadline(), self.service_manager.next_deadline()];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
         let left = deadline.saturating_duration_since(Instant::now());
         let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128);
         PollTimeout::try_from(ms as i32).unwrap_or(PollTimeout::MAX)

@@ -6,7 +6,7 @@
 
 use super::lifecycle::{Limits, Settings};
 use super::listeners::{self, Bound};
-use crate::config::{Config, Origins};
+use crate::config::{Config, Listen, Origins};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -19,8 +19,10 @@ pub struct Generation {
     pub config: Config,
     /// And where.
     pub origins: Origins,
-    /// In the order of `config.listen`; empty once the server stops.
+    /// The sockets, those of the service manager first, then in the order of `config.listen`; empty once the server stops.
     pub bound: Vec<Arc<Bound>>,
+    /// Those that the service manager gave: no reload takes them away.
+    inherited: Vec<Arc<Bound>>,
 }
 
 impl Generation {
@@ -28,9 +30,9 @@ impl Generation {
     ///
     /// # Errors
     /// The first address that cannot be had, and why.
-    pub fn first(config: Config, origins: Origins) -> Result<Generation> {
-        let bound = listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?;
-        Ok(Generation { number: 1, config, origins, bound: bound.into_iter().map(Arc::new).collect() })
+    pub fn first(config: Config, origins: Origins, inherited: Vec<Arc<Bound>>) -> Result<Generation> {
+        let bound = bind(&config, &inherited, &[])?;
+        Ok(Generation { number: 1, config, origins, bound, inherited })
     }
 
     /// The one that would follow; nothing of this one is touched.
@@ -38,8 +40,8 @@ impl Generation {
     /// # Errors
     /// The first new address that cannot be had, and why.
     pub fn next(&self, number: u64, config: Config, origins: Origins) -> Result<Generation> {
-        let bound = listeners::bind_more(&config.listen, &self.bound, config.backlog, config.unix_mode)?;
-        Ok(Generation { number, config, origins, bound })
+        let bound = bind(&config, &self.inherited, &self.bound)?;
+        Ok(Generation { number, config, origins, bound, inherited: self.inherited.clone() })
     }
 
     /// Settings of sockets that were there before are theirs now as well. What fails is said, and they go on as they are.
@@ -80,10 +82,22 @@ impl Generation {
     }
 }
 
+/// What was inherited is listened on, and beside it what somebody has asked for: the default address is not.
+fn bind(config: &Config, inherited: &[Arc<Bound>], before: &[Arc<Bound>]) -> Result<Vec<Arc<Bound>>> {
+    let by_default = config.listens_by_default && !inherited.is_empty();
+    let asked = config.listen.iter().filter(|_| !by_default);
+    let missing = asked.filter(|asked| !inherited.iter().any(|bound| bound.is(asked)));
+    let missing: Vec<Listen> = missing.cloned().collect();
+    let is_inherited = |bound: &Arc<Bound>| inherited.iter().any(|other| Arc::ptr_eq(bound, other));
+    let before: Vec<Arc<Bound>> = before.iter().filter(|bound| !is_inherited(bound)).cloned().collect();
+    let own = listeners::bind_more(&missing, &before, config.backlog, config.unix_mode)?;
+    Ok(inherited.iter().cloned().chain(own).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Listen, Options};
+    use crate::config::Options;
     use std::net::TcpStream;
 
     fn config(listen: &[&Listen]) -> Config {
@@ -101,7 +115,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let unix = Listen::Unix(path.clone());
-        let first = Generation::first(config(&[&any, &unix]), Origins(vec![])).unwrap();
+        let first = Generation::first(config(&[&any, &unix]), Origins(vec![]), vec![]).unwrap();
         let second = first.next(2, config(&[&any, &any]), Origins(vec![])).unwrap();
         assert_eq!(port(&first.bound[0]), port(&second.bound[0]));
         assert_ne!(port(&second.bound[0]), port(&second.bound[1]));
@@ -125,7 +139,7 @@ mod tests {
     #[test]
     fn what_has_changed_is_told_apart() {
         let any: Listen = "127.0.0.1:0".parse().unwrap();
-        let first = Generation::first(config(&[&any]), Origins(vec![])).unwrap();
+        let first = Generation::first(config(&[&any]), Origins(vec![]), vec![]).unwrap();
         let same = first.next(2, config(&[&any]), Origins(vec![])).unwrap();
         assert_eq!(
             same.settings_after(&first),
@@ -137,5 +151,22 @@ mod tests {
         assert_eq!((settings.wanted, settings.changed, settings.limits.listeners), (Some(7), true, 2));
         assert_eq!(other.left_for_a_start(&first), ["--pid-file has changed, which takes a new start"]);
         assert!(same.left_for_a_start(&first).is_empty());
+    }
+
+    #[test]
+    fn what_was_inherited_stays_and_replaces_the_default() {
+        let any: Listen = "127.0.0.1:0".parse().unwrap();
+        let given = listeners::bind_all(std::slice::from_ref(&any), 16, 0o666).unwrap();
+        let inherited: Vec<Arc<Bound>> = given.into_iter().map(Arc::new).collect();
+        let address = inherited[0].address.clone();
+        let by_default = Config::resolve(&Options::default()).unwrap();
+        let first = Generation::first(by_default, Origins(vec![]), inherited).unwrap();
+        let addresses = |generation: &Generation| {
+            generation.bound.iter().map(|bound| bound.address.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(addresses(&first), [address.clone()]);
+        let more = first.next(2, config(&[&any, &address]), Origins(vec![])).unwrap();
+        assert_eq!((more.bound.len(), &more.bound[0].address), (2, &address), "it is not bound twice");
+        assert_ne!(more.bound[1].address, address);
     }
 }

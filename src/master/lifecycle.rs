@@ -18,7 +18,7 @@ use super::throttle::{self, Throttle, Verdict};
 use crate::error::RingRefusal;
 use crate::event::{Cause, Event, ExitStatus, WorkerId};
 use roll::Rolling;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use worker::{Account, Fuse, Plan};
 
@@ -709,6 +709,14 @@ impl Lifecycle {
     /// Whether the dead are replaced.
     pub fn throttle(&self) -> throttle::State {
         self.throttle.state()
+    }
+
+    /// How many workers accept connections on all listeners.
+    pub fn listening(&self) -> usize {
+        let listens = |worker: &&Worker| worker.serves() && worker.reached == Phase::Listening;
+        let slots: BTreeSet<usize> =
+            self.workers.values().filter(listens).map(|worker| worker.slot).collect();
+        slots.len()
     }
 
     /// Whether a roll is under way, or will be.

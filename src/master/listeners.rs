@@ -5,8 +5,10 @@
 
 use crate::config::Listen;
 use crate::error::{Error, Result};
-use crate::sys::socket::{internet_address, prepare};
+use crate::sys::process;
+use crate::sys::socket::{internet_address, is_listener, prepare};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, bind, connect,
@@ -16,7 +18,7 @@ use nix::sys::stat::{Mode, fchmod};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +50,14 @@ pub struct SocketFile {
 }
 
 impl Bound {
+    /// Whether it is what this would bind.
+    pub fn is(&self, asked: &Listen) -> bool {
+        match (self.address.socket_addr(), asked.socket_addr()) {
+            (Some(own), Some(asked)) => own == asked && own.port() != 0,
+            _ => self.address == *asked,
+        }
+    }
+
     /// Gives it the queue and its file the permissions that are wanted now.
     ///
     /// # Errors
@@ -64,6 +74,43 @@ impl Bound {
     pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
         (Arc::into_inner(self.socket).expect("nobody was sent it"), self.file)
     }
+}
+
+/// Sockets that the service manager has bound (socket activation, sd_listen_fds(3)): they listen already.
+///
+/// # Errors
+/// What it gave is no listening stream socket.
+pub fn inherited() -> Result<Vec<Arc<Bound>>> {
+    let refuse = |problem: String| Error::config("LISTEN_FDS", problem);
+    let numbers = sd_notify::listen_fds().map_err(|error| refuse(error.to_string()))?;
+    let take = |number| {
+        let nothing = || refuse(format!("there is no descriptor {number}"));
+        let socket = process::take_descriptor(number).ok_or_else(nothing)?;
+        let address = listening_address(&socket).ok_or_else(|| {
+            refuse(format!("descriptor {number} is no listening stream socket (ListenStream=, Accept=no)"))
+        })?;
+        let prepared = set_nonblocking(socket.as_fd()).and_then(|()| prepare(socket.as_fd()));
+        prepared.map_err(|errno| explain(&address, errno))?;
+        // its file is the service manager's to remove
+        Ok(Arc::new(Bound { asked: address.clone(), address, socket: Arc::new(socket), file: None }))
+    };
+    numbers.map(take).collect()
+}
+
+fn listening_address(socket: &OwnedFd) -> Option<Listen> {
+    if !is_listener(socket.as_fd()) {
+        return None;
+    }
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
+    match address.as_unix_addr() {
+        Some(unix) => Some(Listen::Unix(unix.path()?.to_owned())),
+        None => internet_address(&address).map(Listen::Tcp),
+    }
+}
+
+fn set_nonblocking(socket: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+    fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
 }
 
 /// Binds all of them, or none, but for those that are there already: whoever waits in their queues is served.

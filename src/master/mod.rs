@@ -2,7 +2,8 @@
 //! `generation` and `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
 //! performs), `pool` (what the program wants), `ask` (what others want), `history`
 //! (what they are told), `report` (what it says), `latency` (what the
-//! workers measured, in files), `pid_file`.
+//! workers measured, in files), `service_manager`
+//! (what systemd is told), `pid_file`.
 //!
 //! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
 
@@ -17,6 +18,7 @@ mod orphans;
 mod pid_file;
 mod pool;
 mod report;
+mod service_manager;
 mod spawn;
 pub mod throttle;
 
@@ -53,7 +55,7 @@ pub(crate) fn run(read: Read, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> 
     raise_descriptor_limit();
     let signals = event_loop::block_signals()?;
     let spawner = Spawner::new()?;
-    let first = Generation::first(config, origins)?;
+    let first = Generation::first(config, origins, listeners::inherited()?)?;
     let _pid_file = first.config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let latency_files = LatencyFiles::open(&first.config, pool.book())?;
     let outcome = EventLoop::new(first, read, spawner, signals, on_event, pool.open()?, pool.book()).run();

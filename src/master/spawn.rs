@@ -12,6 +12,17 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+/// What the service manager has said is the master's alone, and a Node master's counter is not ours to hand on.
+const KEPT: [&str; 7] = [
+    node::UNIQUE_ID,
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
+
 /// See the module's comment.
 pub struct Spawner {
     executable: OwnedFd,
@@ -43,8 +54,7 @@ impl Spawner {
         ];
         let name = format!("uringd: worker {slot}");
         let inherited = [theirs.as_fd(), stats];
-        let child =
-            process::start_again(self.executable.as_fd(), &name, inherited, &set, &[node::UNIQUE_ID])?;
+        let child = process::start_again(self.executable.as_fd(), &name, inherited, &set, &KEPT)?;
         Ok((child, channel))
     }
 }

@@ -77,6 +77,12 @@ pub(crate) fn is_connection(socket: BorrowedFd<'_>) -> bool {
     is_stream && getsockopt(&socket, sockopt::AcceptConn) == Ok(false)
 }
 
+/// Whether it is a stream socket that listens.
+pub(crate) fn is_listener(socket: BorrowedFd<'_>) -> bool {
+    let is_stream = getsockopt(&socket, sockopt::SockType) == Ok(SockType::Stream);
+    is_stream && getsockopt(&socket, sockopt::AcceptConn) == Ok(true)
+}
+
 /// Where a connection can go.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "load"), expect(dead_code, reason = "only the load generator connects"))]

@@ -46,7 +46,8 @@
 //! # Versions
 //!
 //! Versions follow Cargo's [rules](https://doc.rust-lang.org/cargo/reference/semver.html) for what is documented here, and in
-//! the same way for the flags, variables, signals and exit codes of `--help` and the names and fields of events in the log.
+//! the same way for the flags (and with them the keys of a configuration file), subcommands, variables, signals and exit
+//! codes of `--help` and the names and fields of events in the log.
 //! In particular:
 //!
 //! - Enums and variants that may grow are `#[non_exhaustive]`; [`Role`] and [`ExitStatus`] are complete.

@@ -14,8 +14,8 @@ const MASTER: &str = r#"
 const { fork } = require('child_process');
 const net = require('net');
 const say = (what) => process.stderr.write(JSON.stringify(what) + '\n');
-const [program, mode] = process.argv.slice(2);
-const worker = fork('worker', [], { execPath: program, execArgv: [] });
+const [program, mode, ...flags] = process.argv.slice(2);
+const worker = fork('worker', flags, { execPath: program, execArgv: [] });
 worker.on('message', (message) => (mode === 'messages' && message.Ball ? worker.send(message) : say({ message })));
 worker.on('error', () => {}); // it may be gone before it is sent anything
 worker.on('disconnect', () => say({ disconnect: true }));
@@ -186,4 +186,31 @@ fn what_keeps_it_from_serving_is_said_in_one_line() {
         assert_eq!(said.len(), 1, "{said:#?}");
         assert!(said[0].starts_with("uringd: ") && said[0].contains(part), "{said:?}");
     }
+}
+
+#[test]
+fn its_configuration_file_is_named_behind_the_word_worker() {
+    if !has_node() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.toml");
+    fs::write(&file, "server-header = false\n").unwrap();
+    let start = || {
+        let (mut command, directory) = Fixture::command(Program::Faulty, "server");
+        (Server::launch(command.arg("--config").arg(&file)), directory)
+    };
+    let (mut server, _script) = start();
+    let ready = server.wait_for("the socket is with the worker", |line| line["ready"].is_number());
+    server.address.set_port(ready["ready"].as_u64().unwrap() as u16);
+    assert_eq!(server.get("/pid").header("server"), None);
+    drop(server);
+    fs::write(&file, "server-header = \"no\"\n").unwrap();
+    let (server, _script) = start();
+    let exit = server.wait_for("the worker's exit", |line| !line["exit"].is_null());
+    assert_eq!(exit["exit"], 2);
+    server.wait_gone();
+    let place =
+        format!("uringd: {}:1: server-header: invalid value 'no': expected on or off", file.display());
+    assert!(server.log().iter().any(|line| *line == place.as_str()), "{:#?}", server.log());
 }

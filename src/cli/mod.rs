@@ -42,7 +42,8 @@ const AFTER_HELP: &str = "\
 Signals (to the master):
   SIGTERM, SIGINT, SIGQUIT   stop: finish the requests under way, then exit
                              (a second SIGTERM or SIGINT: exit at once)
-  SIGHUP                     replace all workers one by one, without losing a request
+  SIGHUP                     read the configuration again and replace all workers one by one,
+                             without losing a request
   SIGTTIN, SIGTTOU           one worker more, one worker less
   SIGUSR1, SIGUSR2           reserved
 

@@ -93,3 +93,46 @@ fn comment(file: &mut String, text: &str) {
         let _ = writeln!(file, "{line}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Options, Origin, assemble, read_file};
+    use std::fs;
+
+    fn read(text: &str) -> Result<(Options, usize)> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.toml"), text).unwrap();
+        let given = read_file(&folder.path().join("a.toml"), "a.toml")?;
+        let (options, origins) = assemble(&[&given])?;
+        Ok((options, origins.0.iter().filter(|setting| setting.origin != Origin::Default).count()))
+    }
+
+    #[test]
+    fn it_reads_back_as_the_defaults() {
+        let (options, set) = read(&file()).unwrap();
+        assert_eq!(options, Options::default());
+        assert_eq!(set, rows().get_arguments().filter(|row| default_of(row).is_some()).count());
+    }
+
+    #[test]
+    fn what_is_commented_out_is_in_its_place_once_it_has_a_value() {
+        let text = file();
+        for row in rows().get_arguments().filter(|row| default_of(row).is_none()) {
+            let line = format!("\n#{} = {}\n", row.get_long().unwrap(), placeholder(row));
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
+        }
+        let set = text
+            .replace("#port = \"PORT\"", "port = 80")
+            .replace("#listen = [\"ADDR\"]", "listen = ['unix:a']");
+        let (options, _) = read(&set).unwrap();
+        assert_eq!((options.port, options.listen.len()), (Some(80), 1));
+    }
+
+    #[test]
+    fn its_lines_are_no_wider_than_they_should_be() {
+        let text = file();
+        let wide: Vec<&str> = text.lines().filter(|line| line.len() > WIDTH).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
+}

@@ -182,7 +182,7 @@ fn what_is_no_listening_socket_is_refused_in_one_line() {
     let none = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" 3<&-";
     for (script, expected) in [
         (script, "LISTEN_FDS: descriptor 3 is no listening stream socket (ListenStream=, Accept=no)"),
-        (none, "LISTEN_FDS"),
+        (none, "LISTEN_FDS: it promises sockets that are not there"),
     ] {
         let mut command = bare_command(Path::new("sh"));
         let output = command.args(["-c", script]).arg(Program::Uringd.path()).output().unwrap();

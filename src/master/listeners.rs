@@ -76,19 +76,22 @@ impl Bound {
     }
 }
 
-/// Sockets that the service manager has bound (socket activation, sd_listen_fds(3)): they listen already.
+/// Sockets that the service manager has bound (socket activation, sd_listen_fds(3)): they listen already. Before there is a
+/// second thread.
 ///
 /// # Errors
 /// What it gave is no listening stream socket.
 pub fn inherited() -> Result<Vec<Arc<Bound>>> {
     let refuse = |problem: String| Error::config("LISTEN_FDS", problem);
-    let numbers = sd_notify::listen_fds().map_err(|error| refuse(error.to_string()))?;
+    let numbers = sd_notify::listen_fds();
+    let numbers =
+        numbers.map_err(|error| refuse(format!("it promises sockets that are not there: {error}")))?;
     let take = |number| {
-        let nothing = || refuse(format!("there is no descriptor {number}"));
-        let socket = process::take_descriptor(number).ok_or_else(nothing)?;
-        let address = listening_address(&socket).ok_or_else(|| {
+        let nothing = || {
             refuse(format!("descriptor {number} is no listening stream socket (ListenStream=, Accept=no)"))
-        })?;
+        };
+        let socket = process::take_descriptor_if(number, is_listener).ok_or_else(nothing)?;
+        let address = listening_address(&socket).ok_or_else(nothing)?;
         let prepared = set_nonblocking(socket.as_fd()).and_then(|()| prepare(socket.as_fd()));
         prepared.map_err(|errno| explain(&address, errno))?;
         // its file is the service manager's to remove
@@ -98,9 +101,6 @@ pub fn inherited() -> Result<Vec<Arc<Bound>>> {
 }
 
 fn listening_address(socket: &OwnedFd) -> Option<Listen> {
-    if !is_listener(socket.as_fd()) {
-        return None;
-    }
     let address: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
     match address.as_unix_addr() {
         Some(unix) => Some(Listen::Unix(unix.path()?.to_owned())),

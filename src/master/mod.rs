@@ -41,6 +41,7 @@ use spawn::Spawner;
 /// Why it could not run, or that it gave up.
 pub(crate) fn run(read: Read, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> Result<()> {
     let (config, origins) = read()?;
+    let inherited = listeners::inherited()?;
     log::init(config.log_format, config.log_level);
     process::set_name("uringd-master");
     process::set_title(&title());
@@ -55,7 +56,7 @@ pub(crate) fn run(read: Read, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> 
     raise_descriptor_limit();
     let signals = event_loop::block_signals()?;
     let spawner = Spawner::new()?;
-    let first = Generation::first(config, origins, listeners::inherited()?)?;
+    let first = Generation::first(config, origins, inherited)?;
     let _pid_file = first.config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let latency_files = LatencyFiles::open(&first.config, pool.book())?;
     let outcome = EventLoop::new(first, read, spawner, signals, on_event, pool.open()?, pool.book()).run();

@@ -235,6 +235,16 @@ pub(crate) fn take_descriptor(number: RawFd) -> Option<OwnedFd> {
     (open && number > 2).then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// The same for one that is what it should be. Another one is left to whoever has it: where nothing was inherited, the
+/// number may be somebody's in this process by now.
+pub(crate) fn take_descriptor_if(number: RawFd, good: impl Fn(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD takes a number; it fails for a descriptor that is not open.
+    let open = number > 2 && unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+    // SAFETY: it is open, and stays so while `good` looks: this runs before there is a second thread.
+    let good = open && good(unsafe { BorrowedFd::borrow_raw(number) });
+    if good { take_descriptor(number) } else { None }
+}
+
 /// Shows `title` where `ps` shows the command line, by writing over the arguments and, where they are too short, the
 /// environment behind them, as nginx and PostgreSQL do. The arguments must have been read before; variables are
 /// moved to the heap first.

@@ -100,11 +100,25 @@ pub enum ExitStatus {
     Signal(i32),
 }
 
-/// Why a worker leaves or has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Cause {
+/// Names every cause once.
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Why a worker leaves or has left.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        #[non_exhaustive]
+        pub enum Cause {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Cause {
+            /// All there are.
+            pub(crate) const ALL: &'static [Cause] = &[$(Cause::$name),*];
+        }
+    };
+}
+
+causes! {
     /// Nobody asked for it: it crashed, was killed from outside or called exit.
     Crash,
     /// It asked for its own replacement (a panic, or SIGTERM to the worker).

@@ -3,7 +3,7 @@
 //! Neighbours: `cluster` is the other way to serve; the sockets come from `master::listeners`, the loop is `worker`'s.
 
 use crate::config::options::{Pin, Workers};
-use crate::config::{Config, DESCRIPTOR_RESERVE, Listen, OnPanic, Options, WorkerSettings};
+use crate::config::{Config, Control, DESCRIPTOR_RESERVE, Listen, OnPanic, Options, WorkerSettings};
 use crate::error::{Error, Result};
 use crate::handler::IntoHandler;
 use crate::http::chain;
@@ -96,8 +96,8 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::bind`]; [`Error::Config`] for a value that cannot be used, and for what a part of a process cannot
-    /// do: [`Options::user`], [`Options::pid_file`], [`Options::latency_log`],
-    /// [`Options::latency_report`], several [`Options::workers`], [`OnPanic::Abort`], and
+    /// do: [`Options::user`], [`Options::pid_file`], [`Options::control`] (a path), [`Options::metrics`],
+    /// [`Options::on_giveup`], [`Options::latency_log`], [`Options::latency_report`], several [`Options::workers`], [`OnPanic::Abort`], and
     /// [`Options::root`] (give `serve` a [`Files`](crate::Files) instead).
     pub fn with_options(options: &Options) -> Result<Server> {
         check_options(options)?;
@@ -186,6 +186,15 @@ fn check_options(options: &Options) -> Result<()> {
         if let Some(file) = file {
             return Err(Error::config(format!("{flag} {}", file.display()), ALONE));
         }
+    }
+    if let Control::Path(path) = &options.control {
+        return Err(Error::config(format!("--control {}", path.display()), ALONE));
+    }
+    if let Some(address) = &options.metrics {
+        return Err(Error::config(format!("--metrics {address}"), ALONE));
+    }
+    if options.on_giveup.is_some() {
+        return Err(Error::config("--on-giveup", ALONE));
     }
     if options.on_panic == OnPanic::Abort {
         return Err(Error::config("--on-panic abort", ALONE));

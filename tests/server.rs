@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use uringd::config::options::{Pin, Workers};
-use uringd::config::{Listen, OnPanic, Options};
+use uringd::config::{Control, Listen, OnPanic, Options};
 use uringd::{
     Error, Files, Handler, Promise, Reply, Request, Response, RingRefusal, Server, Status, StopHandle,
 };
@@ -456,6 +456,9 @@ fn options_that_concern_a_whole_process_are_refused_by_name() {
             Options { latency_report: Some(PathBuf::from("x.hgrm")), ..options(&[]) },
         ),
         ("--pid-file /run/x", Options { pid_file: Some(PathBuf::from("/run/x")), ..options(&[]) }),
+        ("--control ./c", Options { control: Control::Path("./c".into()), ..options(&[]) }),
+        ("--metrics 127.0.0.1:9", Options { metrics: "127.0.0.1:9".parse().ok(), ..options(&[]) }),
+        ("--on-giveup", Options { on_giveup: Some("true".to_owned()), ..options(&[]) }),
         ("--root site", Options { root: Some(PathBuf::from("site")), ..options(&[]) }),
         ("--on-panic abort", Options { on_panic: OnPanic::Abort, ..options(&[]) }),
         ("--workers 2", Options { workers: Workers::Count(2), ..options(&[]) }),

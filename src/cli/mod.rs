@@ -1,11 +1,12 @@
 //! The command line of `uringd`, and of every program that calls `Cluster::from_args`: the options under their headings,
 //! the help around them that an operator needs on the first day (examples, signals, exit codes), and what the program
-//! can do besides serving, a file each (`check`, `completions`, `man`, `print_config`).
+//! can do besides serving, a file each (`check`, `completions`, `ctl`, `man`, `print_config`).
 //!
 //! Neighbours: the rows are `config::options`; `cluster` calls `start` and keeps the `Source`.
 
 mod check;
 mod completions;
+mod ctl;
 mod man;
 mod print_config;
 mod source;
@@ -98,6 +99,11 @@ enum Command {
     Check(Box<Flags>),
     /// Print what completes the command line in a shell
     Completions(completions::Arguments),
+    /// Ask a running server, or tell it what to do
+    ///
+    /// It is found by its control socket: /run/uringd/PORT.sock, or uringd/PORT.sock below XDG_RUNTIME_DIR. Only root and
+    /// the user who started it may ask. The same socket speaks HTTP: curl --unix-socket PATH http://uringd/
+    Ctl(ctl::Arguments),
     /// Print the manual page (uringd man | man -l -)
     Man,
 }
@@ -108,6 +114,7 @@ impl Command {
         match self {
             Command::Check(_) => check::run(&source(matches)),
             Command::Completions(arguments) => completions::run(&arguments),
+            Command::Ctl(arguments) => ctl::run(&arguments),
             Command::Man => man::run(),
         }
     }

@@ -4,6 +4,7 @@
 //! Neighbours: `control` asks, through `pool`; `event_loop` answers.
 
 use super::lifecycle::Phase;
+use crate::config::Origins;
 use crate::event::{Cause, WorkerId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -13,14 +14,25 @@ use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 /// Where the answer goes. Nobody may be waiting for it any more.
 pub(super) type Reply<T> = Sender<T>;
 
-/// How something ended that was ordered; the error is one line that says why.
-pub(super) type Ended = std::result::Result<String, String>;
+/// How something ended that was ordered, in one line.
+pub(super) type Ended = std::result::Result<String, Unmet>;
+
+/// Why it was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unmet {
+    /// It was not begun.
+    Refused(String),
+    /// It was, and came to nothing.
+    Failed(String),
+}
 
 /// What is wanted. A reply that is dropped unanswered means that the master stops.
 #[derive(Debug)]
 pub(super) enum Ask {
     /// How things are.
     Status(Reply<Status>),
+    /// The options in force, and where each value came from.
+    Config(Reply<Origins>),
     /// Read the configuration again and roll; answered when that is over. Refused while one is under way.
     Reload(Reply<Ended>),
     /// Replace the worker in this slot; answered when its replacement listens, or did not come up.

@@ -4,7 +4,7 @@
 //! Neighbours: `lifecycle` decides, `spawn` starts processes, `orphans` reaps those that are not ours, `listeners` made the
 //! sockets, `report` logs.
 
-use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, WorkerStatus};
+use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, Unmet, WorkerStatus};
 use super::generation::Generation;
 use super::history::{History, unix_time};
 use super::lifecycle::{Action, Command, Input, Lifecycle, Outcome, Settings, WORKERS_MAX};
@@ -118,6 +118,10 @@ enum Source {
     Orders,
     Child(WorkerId),
     Channel(WorkerId),
+}
+
+fn refused(why: impl Into<String>) -> AskEnded {
+    Err(Unmet::Refused(why.into()))
 }
 
 /// From now on these signals wait to be read. Before there is a second thread.
@@ -528,6 +532,7 @@ impl EventLoop {
     fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => drop(reply.send(self.status())),
+            Ask::Config(reply) => drop(reply.send(self.in_force.origins.clone())),
             Ask::Follow(follower) => self.history.follow(follower),
             Ask::Reload(reply) => self.asked_to_reload(reply),
             Ask::Restart { slot, reply } => self.asked_to_restart(slot, reply),
@@ -540,13 +545,13 @@ impl EventLoop {
     }
 
     fn asked_to_reload(&mut self, reply: Reply<AskEnded>) {
-        let refused = match () {
+        let problem = match () {
             () if !self.lifecycle.serving() => Some(STOPS),
             () if self.lifecycle.is_rolling() => Some("a reload is under way"),
             () => None,
         };
-        if let Some(why) = refused {
-            return drop(reply.send(Err(why.to_owned())));
+        if let Some(why) = problem {
+            return drop(reply.send(refused(why)));
         }
         self.history.await_reload(reply);
         self.inputs.push_back(Input::Command(Command::Roll));
@@ -554,10 +559,10 @@ impl EventLoop {
 
     fn asked_to_restart(&mut self, slot: usize, reply: Reply<AskEnded>) {
         match self.lifecycle.occupant(slot) {
-            _ if !self.lifecycle.serving() => drop(reply.send(Err(STOPS.to_owned()))),
+            _ if !self.lifecycle.serving() => drop(reply.send(refused(STOPS))),
             None => {
                 let slots = self.lifecycle.wanted();
-                drop(reply.send(Err(format!("there is no worker in slot {slot} (of {slots}, from 0)"))));
+                drop(reply.send(refused(format!("there is no worker in slot {slot} (of {slots}, from 0)"))));
             }
             Some(id) => {
                 self.history.await_restart(id, reply);
@@ -568,10 +573,10 @@ impl EventLoop {
 
     fn asked_to_scale(&mut self, workers: usize) -> AskEnded {
         if !self.lifecycle.serving() {
-            return Err(STOPS.to_owned());
+            return refused(STOPS);
         }
         if !(1..=WORKERS_MAX).contains(&workers) {
-            return Err(format!("{workers} workers are not possible, ask for 1 to {WORKERS_MAX}"));
+            return refused(format!("{workers} workers are not possible, ask for 1 to {WORKERS_MAX}"));
         }
         self.inputs.push_back(Input::Command(Command::Scale(workers)));
         Ok(format!("{workers} workers from now on, before {}", self.lifecycle.wanted()))

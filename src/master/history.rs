@@ -3,7 +3,8 @@
 //!
 //! Neighbours: `event_loop` shows it every event; `ask` is what it answers with.
 
-use super::ask::{Ended, Follower, LastReload, Reply};
+use super::ask::{Ended, Follower, LastReload, Reply, Unmet};
+use super::report;
 use crate::event::{Cause, Event, Roll, WorkerId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,13 +34,15 @@ impl History {
         match event {
             Event::Exit { worker, cause, .. } => {
                 *self.exits.entry(worker.slot).or_default().entry(*cause).or_default() += 1;
-                self.end_restart(worker.id, || Err(format!("worker {} is gone ({cause:?})", worker.pid)));
+                let line = format!("worker {} is gone ({})", worker.pid, report::name(*cause));
+                self.end_restart(worker.id, || Err(Unmet::Failed(line.clone())));
             }
             Event::Giveup { .. } => self.giveups += 1,
             Event::Reload(Roll::Done) => self.end_reload(None),
             Event::Reload(Roll::Failed { problem, .. }) => self.end_reload(Some(problem.clone())),
             Event::Error { worker, problem } => {
-                self.end_restart(worker.id, || Err(format!("worker {}: {problem}", worker.pid)));
+                let line = format!("worker {}: {problem}", worker.pid);
+                self.end_restart(worker.id, || Err(Unmet::Failed(line.clone())));
             }
             _ => {}
         }
@@ -73,7 +76,10 @@ impl History {
     fn end_reload(&mut self, problem: Option<String>) {
         self.reloads[usize::from(problem.is_some())] += 1;
         if let Some(reply) = self.reload.take() {
-            let ended = problem.clone().map_or_else(|| Ok("all workers replaced".to_owned()), Err);
+            let ended = match &problem {
+                None => Ok("all workers replaced".to_owned()),
+                Some(problem) => Err(Unmet::Failed(problem.clone())),
+            };
             let _ = reply.send(ended);
         }
         self.last_reload = Some(LastReload { at: unix_time(SystemTime::now()), problem });
@@ -120,7 +126,7 @@ mod tests {
         history.note(&Event::Reload(Roll::Started));
         reload.try_recv().unwrap_err();
         history.note(&Event::Reload(Roll::Failed { slot: Some(1), problem: "no".into() }));
-        assert_eq!(reload.try_recv().unwrap(), Err("no".to_owned()));
+        assert_eq!(reload.try_recv().unwrap(), Err(Unmet::Failed("no".to_owned())));
         assert_eq!(
             (history.reloads, history.last_reload.take().unwrap().problem),
             ([0, 1], Some("no".into()))

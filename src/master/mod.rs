@@ -1,13 +1,14 @@
 //! The master: binds, starts workers, supervises them, and never serves a request. Reading order: `listeners`,
 //! `generation` and `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
 //! performs), `pool` (what the program wants), `ask` (what others want), `history`
-//! (what they are told), `report` (what it says), `latency` (what the
+//! (what they are told), `control` (how they reach it), `report` (what it says), `latency` (what the
 //! workers measured, in files), `service_manager`
 //! (what systemd is told), `pid_file`.
 //!
 //! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
 
 mod ask;
+pub(crate) mod control;
 mod event_loop;
 mod generation;
 mod history;
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::log;
 use crate::sys::process;
+use control::Sockets;
 use event_loop::{EventLoop, Read};
 use generation::Generation;
 use latency::LatencyFiles;
@@ -59,7 +61,10 @@ pub(crate) fn run(read: Read, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> 
     let first = Generation::first(config, origins, inherited)?;
     let _pid_file = first.config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let latency_files = LatencyFiles::open(&first.config, pool.book())?;
+    let served: Vec<_> = first.bound.iter().map(|bound| bound.address.clone()).collect();
+    let sockets = Sockets::open(&first.config, &served, pool)?;
     let outcome = EventLoop::new(first, read, spawner, signals, on_event, pool.open()?, pool.book()).run();
+    sockets.finish();
     latency_files.finish();
     outcome
 }

@@ -245,6 +245,15 @@ impl Orders {
         desk.octets = 0;
         mem::take(&mut desk.orders)
     }
+
+    /// For tests of those who ask.
+    #[cfg(test)]
+    pub(super) fn take_asked(&self) -> impl Iterator<Item = Ask> {
+        self.take().into_iter().filter_map(|order| match order {
+            Order::Ask(ask) => Some(ask),
+            _ => None,
+        })
+    }
 }
 
 /// Readable when there are orders.

@@ -105,7 +105,8 @@ fn is_planned(event: &Event) -> bool {
     )
 }
 
-fn name(cause: Cause) -> &'static str {
+/// As the log and the metrics call it.
+pub fn name(cause: Cause) -> &'static str {
     match cause {
         Cause::Crash => "crash",
         Cause::Suicide => "suicide",

@@ -6,18 +6,21 @@ use serde::Serialize;
 
 /// Names every counter once.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// What happened in a worker, or in all that a pool ever had, how often. All but `active` only ever grow, whatever
         /// workers die and are replaced; what a worker has counted is kept when it is killed.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
         #[non_exhaustive]
         pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
         }
 
         impl Counters {
             /// The names, in the order of [`Counters::values`].
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            /// What each of them counts, in the same order.
+            pub(crate) const MEANINGS: &'static [&'static str] = &[$(concat!($($doc),*)),*];
 
             /// The numbers, in the order of [`Counters::NAMES`].
             pub fn values(&self) -> [u64; Counters::NAMES.len()] {

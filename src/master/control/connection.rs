@@ -1,0 +1,221 @@
+//! One connection of the control socket or the metrics address: the machine that workers' connections have as well
+//! (`http::exchange`), driven by a thread that waits.
+//!
+//! Neighbours: `mod` starts the thread, `wire` is the socket, `routes` answers.
+
+use super::wire::Wire;
+use crate::http::{Answer, Service};
+use crate::http::{Conditions, Date, Exchange, Part, Progress, Request, Response, Rest};
+use crate::stats::Tally;
+use bytes::Bytes;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// How long is waited for a client to close that has not said that it will.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Nothing that can be asked needs content.
+const CONTENT_OCTETS_MAX: u64 = 4096;
+
+/// What a request is answered with.
+struct Answering<F>(F);
+
+impl<F: FnMut(&Request<'_>) -> Response> Service for Answering<F> {
+    fn call(&mut self, request: &Request<'_>) -> Answer {
+        Answer::Now((self.0)(request))
+    }
+}
+
+/// Serves one client until it leaves, is too slow, or `closing` is set and its last request answered. `patience` is for a
+/// whole request, from the end of the answer before it; and for an answer, or one piece of one that goes on.
+///
+/// # Errors
+/// What the socket said; nobody need hear of it.
+pub fn serve(
+    mut wire: Wire,
+    answer: impl FnMut(&Request<'_>) -> Response,
+    closing: &AtomicBool,
+    patience: Duration,
+) -> io::Result<()> {
+    let mut service = Answering(answer);
+    let (mut exchange, mut input, mut out) = (Exchange::default(), vec![0; 16 * 1024], Vec::new());
+    let tally = Tally::default();
+    let mut part = Part::Nothing;
+    wire.allow(patience);
+    loop {
+        let received = wire.read(&mut input);
+        let date = Date::render(SystemTime::now(), true).0;
+        let draining = closing.load(Ordering::Relaxed);
+        let on =
+            Conditions { date: &date, draining, peer: None, max_body: CONTENT_OCTETS_MAX, tally: &tally };
+        let mut progress = match received {
+            Ok(0) => return Ok(()),
+            Ok(octets) => exchange.feed(&input[..octets], &mut service, &on, &mut out),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && part != Part::Nothing => {
+                exchange.time_out(&on, &mut out)
+            }
+            Err(error) => return Err(error),
+        };
+        if !out.is_empty() {
+            wire.allow(patience);
+        }
+        part = loop {
+            wire.write_all(&out)?;
+            out.clear();
+            progress = match progress {
+                Progress::Receive { part } => break part,
+                Progress::Resume { rest } => {
+                    send(&mut wire, rest, patience)?;
+                    exchange.resume(&mut service, &on, &mut out)
+                }
+                Progress::Close { rest, linger } => {
+                    send(&mut wire, rest, patience)?;
+                    if linger {
+                        wire.linger(LINGER);
+                    }
+                    return Ok(());
+                }
+                Progress::Wait => unreachable!("every answer is given at once"),
+            };
+        };
+        // a request that comes octet by octet gets no more time with each
+        if part == Part::Nothing {
+            wire.allow(patience);
+        }
+    }
+}
+
+fn send(wire: &mut Wire, rest: Option<Rest>, patience: Duration) -> io::Result<()> {
+    match rest {
+        None => Ok(()),
+        Some(Rest::Bytes(octets)) => wire.write_all(&octets),
+        Some(Rest::Stream { pieces, chunked }) => stream(wire, pieces, chunked, patience),
+        Some(Rest::File(_) | Rest::Pipe { .. }) => unreachable!("nothing here answers so"),
+    }
+}
+
+/// Each piece leaves when it is made. An empty one says only that there is none yet: time to see whether anybody is there.
+fn stream(
+    wire: &mut Wire,
+    pieces: impl Iterator<Item = io::Result<Bytes>>,
+    chunked: bool,
+    patience: Duration,
+) -> io::Result<()> {
+    for piece in pieces {
+        let piece = piece?;
+        if piece.is_empty() {
+            if wire.is_hung_up() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            continue;
+        }
+        wire.allow(patience);
+        match chunked {
+            true => {
+                wire.write_all(&[format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat())?
+            }
+            false => wire.write_all(&piece)?,
+        }
+    }
+    if chunked {
+        wire.allow(patience);
+        wire.write_all(b"0\r\n\r\n")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::thread::{self, JoinHandle};
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn client() -> (UnixStream, JoinHandle<io::Result<()>>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let answer = |request: &Request<'_>| match request.path() {
+            "/long" => Response::text("x".repeat(100_000)),
+            "/stream" => Response::stream(["a", "", "bc"].map(|piece| Ok(Bytes::from(piece)))),
+            "/endless" => Response::stream(std::iter::repeat_with(|| {
+                thread::sleep(Duration::from_millis(1));
+                Ok(Bytes::new())
+            })),
+            path => Response::text(path.to_owned()),
+        };
+        let wire = Wire::new(Arc::new(ours.into()));
+        let serving = thread::spawn(move || serve(wire, answer, &AtomicBool::new(false), PATIENCE));
+        (theirs, serving)
+    }
+
+    fn get(path: &str, close: bool) -> String {
+        let close = if close { "Connection: close\r\n" } else { "" };
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\n{close}\r\n")
+    }
+
+    fn contents(text: &str) -> Vec<&str> {
+        text.split("\r\n\r\n").skip(1).map(|rest| rest.split("HTTP/1.1").next().unwrap()).collect()
+    }
+
+    #[test]
+    fn requests_are_answered_in_order_however_they_are_cut() {
+        let all = [get("/a", false), get("/stream", false), get("/long", false), get("/b", true)].concat();
+        for cut in [1, 30, all.len() / 2, all.len()] {
+            let (mut client, serving) = client();
+            for piece in all.as_bytes().chunks(cut) {
+                client.write_all(piece).unwrap();
+            }
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            let contents = contents(&text);
+            assert_eq!((contents[0], contents[1]), ("/a", "1\r\na\r\n2\r\nbc\r\n0"), "cut at {cut}");
+            assert_eq!((contents[3].len(), *contents.last().unwrap()), (100_000, "/b"));
+            serving.join().unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_request_that_comes_too_slowly_is_refused_and_an_idle_client_let_go() {
+        let (mut slow, serving) = client();
+        let sending = slow.try_clone().unwrap();
+        thread::spawn(move || {
+            let octets = format!("GET /slow HTTP/1.1\r\nHost: {}", "x".repeat(1000));
+            octets.bytes().all(|octet| {
+                thread::sleep(Duration::from_millis(20));
+                (&sending).write_all(&[octet]).is_ok()
+            })
+        });
+        let mut text = String::new();
+        slow.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+        drop(slow);
+        serving.join().unwrap().unwrap();
+        let (mut idle, serving) = client();
+        assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+        assert_eq!(serving.join().unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn who_is_gone_is_noticed_even_where_there_is_nothing_to_say() {
+        let (mut client, serving) = client();
+        client.write_all(get("/endless", false).as_bytes()).unwrap();
+        client.read_exact(&mut [0; 20]).unwrap();
+        drop(client);
+        assert_eq!(serving.join().unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        let (mut client, serving) = client();
+        client.write_all(b"what?\r\n\r\n").unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+        drop(client);
+        serving.join().unwrap().unwrap();
+    }
+}

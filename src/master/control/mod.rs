@@ -1,0 +1,380 @@
+//! Where a running master is asked and told: the control socket (`--control`, for `uringd ctl` and curl) and the metrics
+//! address (`--metrics`). Both speak HTTP. All of it runs on threads of the master's: one that accepts and one for each
+//! connection. They reach the loop through `master::ask`, and the loop never waits for them.
+//!
+//! Reading order: `place` (where the socket is), `wire` and `connection` (bytes), `routes` (what can be asked), `view`,
+//! `metrics`, `health` (what is answered).
+//!
+//! Neighbours: `master::run` opens it before the first worker is started and finishes it when the last one is gone;
+//! `master::listeners` binds.
+
+mod connection;
+mod health;
+mod metrics;
+pub(crate) mod place;
+mod routes;
+mod view;
+mod wire;
+
+use super::Pool;
+use super::listeners::{self, Bound};
+use crate::config::{Config, Control, Listen};
+use crate::error::{Error, Result};
+use crate::http::{Request, Status};
+use crate::sys::socket::accept;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{Shutdown, getsockopt, shutdown};
+use nix::unistd::geteuid;
+use routes::Rights;
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+use wire::Wire;
+
+/// Connections to each of the two at a time; one more is answered 503. A follower of the events is one.
+const CONNECTIONS_MAX: usize = 32;
+
+/// Clients that may wait to be accepted.
+const BACKLOG: u32 = 64;
+
+/// Permissions of the control socket.
+const MODE: u32 = 0o600;
+
+/// How long a client may take for a request, and for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long connections may take to hear the last word when the server ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long nobody is accepted after that has failed: out of descriptors, most likely.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// See the module's comment. Dropped without `finish`, it only takes the sockets' files away.
+pub struct Sockets {
+    control: Option<Bound>,
+    metrics: Option<Bound>,
+    house: Arc<House>,
+}
+
+/// What all threads share.
+struct House {
+    pool: Pool,
+    guests: Mutex<Guests>,
+    /// Rung for each guest that leaves.
+    left: Condvar,
+    closing: AtomicBool,
+    /// Has the accepting thread look at `closing`.
+    bell: EventFd,
+}
+
+/// Who is connected.
+#[derive(Default)]
+struct Guests {
+    last: u64,
+    present: BTreeMap<u64, (Door, Arc<OwnedFd>)>,
+}
+
+/// Where one comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Control,
+    Metrics,
+}
+
+/// Leaves when it is dropped, whatever became of its thread.
+struct Guest {
+    number: u64,
+    house: Arc<House>,
+}
+
+impl Sockets {
+    /// Binds what is asked for and begins to answer. The signals must be blocked already: there are other threads from here
+    /// on. `served` is where the workers listen, as bound: the control socket is named after it.
+    ///
+    /// # Errors
+    /// An address or path that was asked for and cannot be had. Where nobody has asked for a control socket and there is no
+    /// place for one, the log says so, and there is none.
+    pub fn open(config: &Config, served: &[Listen], pool: &Pool) -> Result<Sockets> {
+        let control = match &config.control {
+            Control::Off => None,
+            Control::Path(path) => Some(bind(&Listen::Unix(path.clone()), MODE, "--control")?),
+            Control::Auto => {
+                let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+                bind_first(&place::candidates(served, runtime.as_deref()))
+                    .inspect_err(|problem| tracing::warn!("no control socket: {problem}"))
+                    .ok()
+            }
+        };
+        let metrics = config.metrics.as_ref();
+        let metrics = metrics.map(|address| bind(address, config.unix_mode, "--metrics")).transpose()?;
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|errno| Error::io("make an eventfd", errno))?;
+        let house = House {
+            pool: pool.clone(),
+            guests: Mutex::default(),
+            left: Condvar::new(),
+            closing: AtomicBool::new(false),
+            bell,
+        };
+        let sockets = Sockets { control, metrics, house: Arc::new(house) };
+        sockets.listen()?;
+        Ok(sockets)
+    }
+
+    /// Where the control socket is.
+    pub fn control_path(&self) -> Option<&Path> {
+        match &self.control.as_ref()?.address {
+            Listen::Unix(path) => Some(path),
+            Listen::DualStack(_) | Listen::Tcp(_) => None,
+        }
+    }
+
+    /// The last worker is gone and the loop is over: whoever waits is told so, and the files are taken away.
+    pub fn finish(self) {
+        let mut guests = self.house.guests();
+        self.house.closing.store(true, Ordering::Relaxed);
+        let _ = self.house.bell.write(1);
+        for (_, socket) in guests.present.values() {
+            // who has nothing to hear reads our end; what is being written goes out
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
+        }
+        let anybody = |guests: &mut Guests| !guests.present.is_empty();
+        guests = match self.house.left.wait_timeout_while(guests, LAST_WORDS, anybody) {
+            Ok((guests, _)) => guests,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+        drop(guests);
+    }
+
+    fn listen(&self) -> Result<()> {
+        let door = |door, bound: &Option<Bound>| Some((door, Arc::clone(&bound.as_ref()?.socket)));
+        let doors = [door(Door::Control, &self.control), door(Door::Metrics, &self.metrics)];
+        let doors: Vec<_> = doors.into_iter().flatten().collect();
+        if doors.is_empty() {
+            return Ok(());
+        }
+        let address = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address.to_string());
+        tracing::info!(
+            control = self.control_path().map(|path| path.display().to_string()),
+            metrics = address(&self.metrics),
+            "answering operators"
+        );
+        let house = Arc::clone(&self.house);
+        let thread = thread::Builder::new().name("control".into());
+        let listening = thread.spawn(move || house.listen(&doors));
+        listening.map(drop).map_err(|error| Error::io("start a thread", error))
+    }
+}
+
+fn bind(address: &Listen, mode: u32, option: &str) -> Result<Bound> {
+    let bound = listeners::bind_all(std::slice::from_ref(address), BACKLOG, mode);
+    bound.map(|mut all| all.remove(0)).map_err(|error| explain(error, option))
+}
+
+/// The same errors as those of `--listen`, with the remedy that is right here.
+fn explain(error: Error, option: &str) -> Error {
+    let (address, problem) = match error {
+        Error::AddressInUse { address } => {
+            (address, format!("another process holds it; stop that one or choose another {option}"))
+        }
+        Error::PortForbidden { address, first_free } => (
+            address,
+            format!("ports below {first_free} need root or CAP_NET_BIND_SERVICE; choose a higher {option}"),
+        ),
+        Error::AddressUnavailable { address } => {
+            (address, format!("this machine has no such address; see `ip address` and correct {option}"))
+        }
+        Error::Listen { address, source } => (address, format!("{source}; choose another {option}")),
+        other => return other,
+    };
+    Error::Listen { address, source: std::io::Error::other(problem) }
+}
+
+/// The first place that can be had. One where somebody answers is not passed over: whoever looks for this server would find
+/// that one.
+fn bind_first(candidates: &[PathBuf]) -> std::result::Result<Bound, String> {
+    const REMEDY: &str = "give a place with --control PATH, or say --control off";
+    let mut problems = Vec::new();
+    for path in candidates {
+        if let Some(directory) = path.parent() {
+            // what is wrong is what bind says of it
+            let _ = DirBuilder::new().mode(0o755).create(directory);
+        }
+        let address = Listen::Unix(path.clone());
+        match listeners::bind_all(&[address], BACKLOG, MODE) {
+            Ok(mut all) => return Ok(all.remove(0)),
+            Err(Error::AddressInUse { .. }) => {
+                return Err(format!("another server answers at {}; {REMEDY}", path.display()));
+            }
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    Err(format!("{}; {REMEDY}", problems.join("; ")))
+}
+
+impl House {
+    /// Accepts until the end.
+    fn listen(self: &Arc<House>, doors: &[(Door, Arc<OwnedFd>)]) {
+        let mut failed = false;
+        loop {
+            let listening = doors.iter().filter(|_| !failed).map(|(_, socket)| socket.as_fd());
+            let mut fds: Vec<PollFd<'_>> = [self.bell.as_fd()]
+                .into_iter()
+                .chain(listening)
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
+            let pause = if failed { PollTimeout::from(PAUSE.as_millis() as u8) } else { PollTimeout::NONE };
+            let _ = poll(&mut fds, pause);
+            if self.closing.load(Ordering::Relaxed) {
+                return;
+            }
+            let accepted: Vec<_> = doors.iter().map(|(door, socket)| self.accept(*door, socket)).collect();
+            let problem = accepted.into_iter().find_map(std::result::Result::err);
+            if let Some(errno) = problem.filter(|_| !failed) {
+                tracing::warn!(%errno, "the control socket cannot accept");
+            }
+            failed = problem.is_some();
+        }
+    }
+
+    /// All who wait.
+    fn accept(self: &Arc<House>, door: Door, listener: &OwnedFd) -> std::result::Result<(), Errno> {
+        loop {
+            match accept(listener.as_fd()) {
+                Ok((socket, _)) => self.welcome(door, Arc::new(socket)),
+                Err(Errno::EAGAIN) => return Ok(()),
+                // what has become of one client says nothing about the next (accept(2))
+                Err(Errno::EINTR | Errno::ECONNABORTED | Errno::EPERM | Errno::EPROTO) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    fn welcome(self: &Arc<House>, door: Door, socket: Arc<OwnedFd>) {
+        let rights = match door {
+            Door::Metrics => Rights::Public,
+            Door::Control if is_operator(&socket) => Rights::Operator,
+            Door::Control => Rights::Stranger,
+        };
+        let wire = Wire::new(Arc::clone(&socket));
+        let Some(guest) = self.admit(door, socket) else { return turn_away(wire) };
+        let serve = move || {
+            let house = Arc::clone(&guest.house);
+            let answer = |request: &Request<'_>| routes::answer(request, rights, &house.pool);
+            // a client that breaks off is nobody's trouble
+            let _ = connection::serve(wire, answer, &house.closing, PATIENCE);
+            drop(guest);
+        };
+        if let Err(error) = thread::Builder::new().name("control".into()).spawn(serve) {
+            tracing::warn!(%error, "the control socket cannot start a thread");
+        }
+    }
+
+    fn admit(self: &Arc<House>, door: Door, socket: Arc<OwnedFd>) -> Option<Guest> {
+        let mut guests = self.guests();
+        let present = guests.present.values().filter(|(other, _)| *other == door).count();
+        if present >= CONNECTIONS_MAX || self.closing.load(Ordering::Relaxed) {
+            return None;
+        }
+        guests.last += 1;
+        let number = guests.last;
+        guests.present.insert(number, (door, socket));
+        Some(Guest { number, house: Arc::clone(self) })
+    }
+
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.house.guests().present.remove(&self.number);
+        self.house.left.notify_all();
+    }
+}
+
+/// Root, or who has started this server (unix(7), SO_PEERCRED: as it was when it connected).
+fn is_operator(socket: &OwnedFd) -> bool {
+    let peer = getsockopt(socket, PeerCredentials).map(|credentials| credentials.uid());
+    peer.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw())
+}
+
+/// Says why before it closes, if that can be done at once.
+fn turn_away(wire: Wire) {
+    let line = format!("{CONNECTIONS_MAX} connections are open already");
+    let body = format!("{{\"error\":\"{line}\"}}\n");
+    let code = Status::SERVICE_UNAVAILABLE;
+    let head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        code.code(),
+        code.reason(),
+        body.len()
+    );
+    let _ = wire.write_all((head + &body).as_bytes());
+}
+
+#[cfg(test)]
+pub(in crate::master) mod tests {
+    use super::*;
+    use crate::event::WorkerId;
+    use crate::master::ask::{Course, Restarts, Status, WorkerStatus};
+    use crate::master::lifecycle::Phase;
+    use std::os::unix::net::UnixListener;
+
+    /// A pool of two that serves, and nobody in it.
+    pub fn status() -> Status {
+        Status {
+            pid: std::process::id(),
+            version: "0.0.0",
+            started: 1e9,
+            uptime: 60.0,
+            course: Course::Serving,
+            restarts: Restarts::Allowed,
+            reloading: false,
+            generation: 1,
+            last_reload: None,
+            listeners: vec!["127.0.0.1:1".to_owned()],
+            wanted: 2,
+            workers: vec![],
+            exits: BTreeMap::new(),
+            forced_kills: 0,
+            giveups: 0,
+            reloads: [0, 0],
+        }
+    }
+
+    pub fn worker(id: WorkerId, slot: usize, phase: Phase) -> WorkerStatus {
+        let pid = std::process::id() as i32;
+        WorkerStatus { id, slot, pid, core: None, phase, started: 1e9, uptime: 5.0, generation: 1 }
+    }
+
+    #[test]
+    fn the_first_place_that_can_be_had_is_taken_but_none_behind_somebodys() {
+        let directory = tempfile::tempdir().unwrap();
+        let (nowhere, here) = (directory.path().join("a/b/1.sock"), directory.path().join("c/1.sock"));
+        let candidates = [nowhere.clone(), here.clone()];
+        let bound = bind_first(&candidates).unwrap();
+        assert_eq!(bound.address, Listen::Unix(here.clone()));
+        drop(bound);
+        assert!(!here.exists() && here.parent().unwrap().is_dir());
+        let somebodys = UnixListener::bind(&here).unwrap();
+        let third = directory.path().join("1.sock");
+        let problem = bind_first(&[nowhere.clone(), here.clone(), third.clone()]).unwrap_err();
+        assert!(problem.contains(&format!("another server answers at {}", here.display())), "{problem}");
+        assert!(here.exists() && !third.exists());
+        drop(somebodys);
+        bind_first(&[here]).expect("a dead one is replaced");
+        let problem = bind_first(&[nowhere]).unwrap_err();
+        assert!(problem.contains("No such file") && problem.contains("--control PATH"), "{problem}");
+    }
+}

@@ -202,3 +202,104 @@ fn a_reload_whose_replacements_do_not_come_up_fails_and_charges_nobody() {
     kill(fixture.server.listening()[0].1, "KILL");
     fixture.server.wait_for("the charge that is one too many", |line| line["event"] == "giveup");
 }
+
+/// Reads what a command has written, once its last line is there.
+fn written(fixture: &Fixture, file: &std::path::Path) -> String {
+    let read = || fs::read_to_string(file).unwrap_or_default();
+    fixture.server.wait("the command has written", || read().ends_with("end\n"));
+    read()
+}
+
+#[test]
+fn a_giveup_runs_a_command_with_the_facts_and_nothing_else_of_the_masters() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("facts");
+    let report = format!("exec >{}; ls /proc/$$/fd; echo", file.display());
+    // what a shell opens itself, and what was given to everybody here
+    assert!(bare_command("/bin/sh".as_ref()).args(["-c", &report]).status().unwrap().success());
+    let descriptors = fs::read_to_string(&file).unwrap();
+    let command = format!(
+        "{report}; env; echo group $(ps -o pgid= -p $$) of $$; grep Sig /proc/self/status; \
+         echo to the log >&2; echo end; exit 7"
+    );
+    let arguments =
+        ["--workers", "2", "--restart-limit", "1", "--restart-window", "90s", "--on-giveup", &command];
+    let fixture = Fixture::start(false, &arguments);
+    let master = fixture.server.pid();
+    let (_, survivor) = fixture.drive_to_giveup();
+    let said = written(&fixture, &file);
+    let lines: Vec<&str> = said.lines().collect();
+    for fact in [
+        &format!("URINGD_MASTER_PID={master}"),
+        "URINGD_RESTART_LIMIT=1",
+        "URINGD_RESTART_WINDOW=1m 30s",
+        "URINGD_ALIVE=1",
+        &format!("URINGD_LISTEN={}", fixture.server.address),
+        "URINGD_CONTROL=off",
+        "SigBlk:\t0000000000000000",
+    ] {
+        assert!(lines.contains(&fact), "{fact} is missing in\n{said}");
+    }
+    assert!(said.starts_with(&descriptors), "not only the descriptors\n{descriptors}of a shell:\n{said}");
+    let group = lines.iter().find_map(|line| line.strip_prefix("group ")?.split_once(" of ")).unwrap();
+    assert_eq!(group.0, group.1, "a process group of its own");
+    fixture.server.wait_for("its stderr", |line| line == "to the log");
+    let failure =
+        |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("--on-giveup failed"));
+    let failed = fixture.server.wait_for("how it ended", failure);
+    assert_eq!(failed["message"], "--on-giveup failed: its command ended with code 7");
+    assert_eq!(children(master), [survivor], "and no zombie is left");
+}
+
+#[test]
+fn the_last_worker_gone_the_command_has_a_little_time_and_then_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("facts");
+    let command = format!("sleep 0.5; echo alive $URINGD_ALIVE >{0}; echo end >>{0}", file.display());
+    let mut fixture =
+        Fixture::start(true, &["--workers", "1", "--restart-limit", "1", "--on-giveup", &command]);
+    assert_eq!(fixture.server.wait_exit().code(), Some(3));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "alive 0\nend\n", "it has ended before the master did");
+
+    let limits = ["--workers", "1", "--restart-limit", "1", "--kill-timeout", "200ms"];
+    let mut fixture = Fixture::start(true, &[&limits[..], &["--on-giveup", "exec sleep 1000"]].concat());
+    let giveup = fixture.server.wait_for("giveup", |line| line["event"] == "giveup");
+    let left = fixture.server.wait_for("the warning", |line| {
+        line["level"] == "WARN" && line["message"].as_str().unwrap().starts_with("--on-giveup")
+    });
+    assert!(time(&left).duration_since(time(&giveup)).unwrap() >= Duration::from_millis(200));
+    assert_eq!(fixture.server.wait_exit().code(), Some(3));
+    let sleeping = group_leader_that_runs("sleep 1000", fixture.server.pid());
+    kill(sleeping, "KILL");
+}
+
+/// The process that runs this command line with that URINGD_MASTER_PID.
+fn group_leader_that_runs(command: &str, master: i32) -> i32 {
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let runs = |pid: &i32| {
+        let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let variable = format!("URINGD_MASTER_PID={master}");
+        read("cmdline").split(|octet| *octet == 0).collect::<Vec<_>>().join(&b' ')
+            == [command.as_bytes(), b" "].concat()
+            && read("environ").split(|octet| *octet == 0).any(|line| line == variable.as_bytes())
+    };
+    processes.into_iter().find(runs).expect("it is left to itself")
+}
+
+#[test]
+fn a_command_that_hangs_keeps_the_master_from_nothing() {
+    let limits = ["--workers", "2", "--restart-limit", "0", "--on-giveup", "exec sleep 1000"];
+    let mut fixture = Fixture::start(false, &limits);
+    let (survivor, victim) = (fixture.server.listening()[0].1, fixture.server.listening()[1].1);
+    kill(victim, "KILL");
+    fixture.server.wait_for("giveup", |line| line["event"] == "giveup");
+    assert_eq!(fixture.server.get("/pid").pid(), survivor);
+    fixture.server.signal("HUP");
+    fixture.server.wait_for("the roll", |line| line["stage"] == "done");
+    fixture.server.wait_until_whole();
+    let sleeping = group_leader_that_runs("sleep 1000", fixture.server.pid());
+    fixture.server.signal("TERM");
+    assert_eq!(fixture.server.wait_exit().code(), Some(0));
+    kill(sleeping, "KILL");
+}

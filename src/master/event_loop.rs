@@ -8,6 +8,7 @@ use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, Unmet,
 use super::generation::Generation;
 use super::history::{History, unix_time};
 use super::lifecycle::{Action, Command, Input, Lifecycle, Outcome, Settings, WORKERS_MAX};
+use super::on_giveup::GiveupCommands;
 use super::orphans::{self, Orphans};
 use super::pool::{Order, Orders};
 use super::report;
@@ -72,6 +73,7 @@ pub struct EventLoop {
     book: Book,
     history: History,
     service_manager: ServiceManager,
+    giveup_commands: GiveupCommands,
     started: (Instant, SystemTime),
     lifecycle: Lifecycle,
     workers: BTreeMap<WorkerId, Process>,
@@ -157,6 +159,7 @@ impl EventLoop {
             book,
             history: History::default(),
             service_manager: ServiceManager::of_this_process(),
+            giveup_commands: GiveupCommands::default(),
             started: (Instant::now(), SystemTime::now()),
             workers: BTreeMap::new(),
             orphans: Orphans::new(),
@@ -170,6 +173,18 @@ impl EventLoop {
 
     /// Runs until the lifecycle has finished.
     pub fn run(mut self) -> Result<()> {
+        let outcome = self.serve();
+        let commands = std::mem::take(&mut self.giveup_commands);
+        let patience = self.in_force.config.kill_timeout;
+        // whoever asks or follows need not wait for a command
+        drop(self);
+        if matches!(outcome, Err(Error::GaveUp)) {
+            commands.finish(patience);
+        }
+        outcome
+    }
+
+    fn serve(&mut self) -> Result<()> {
         let workers = self.in_force.config.workers;
         self.emit(&Event::Setup { addresses: self.addresses(), workers });
         loop {
@@ -338,6 +353,9 @@ impl EventLoop {
     fn emit(&mut self, event: &Event) {
         report::event(event, |id| self.workers.get(&id).and_then(|worker| worker.core));
         self.history.note(event);
+        if let Event::Giveup { limit, alive } = event {
+            self.giveup_commands.start(&self.in_force, *limit, *alive);
+        }
         // what the program keeps there may be half changed, which is the program's to live with; the service goes on
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| (self.on_event)(event))) {
             report::panic(event, &*payload);
@@ -369,7 +387,8 @@ impl EventLoop {
                 Source::Child(id) => self.reap(id),
             }
         }
-        self.orphans.reap(|pid| self.workers.values().any(|worker| worker.child.pid == pid));
+        let is_worker = |pid| self.workers.values().any(|worker| worker.child.pid == pid);
+        self.orphans.reap(|pid| is_worker(pid) || self.giveup_commands.is_ours(pid));
         Ok(())
     }
 

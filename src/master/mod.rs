@@ -3,7 +3,7 @@
 //! performs), `pool` (what the program wants), `ask` (what others want), `history`
 //! (what they are told), `control` (how they reach it), `report` (what it says), `latency` (what the
 //! workers measured, in files), `service_manager`
-//! (what systemd is told), `pid_file`.
+//! (what systemd is told), `on_giveup` (who is woken up), `pid_file`.
 //!
 //! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
 
@@ -15,6 +15,7 @@ mod history;
 mod latency;
 pub mod lifecycle;
 pub(crate) mod listeners;
+mod on_giveup;
 mod orphans;
 mod pid_file;
 mod pool;

@@ -47,7 +47,8 @@
 //!
 //! Versions follow Cargo's [rules](https://doc.rust-lang.org/cargo/reference/semver.html) for what is documented here, and in
 //! the same way for the flags (and with them the keys of a configuration file), subcommands, variables, signals and exit
-//! codes of `--help` and the names and fields of events in the log.
+//! codes of `--help`, the names and fields of events in the log, the paths of the control socket with their fields, and the
+//! names of metrics.
 //! In particular:
 //!
 //! - Enums and variants that may grow are `#[non_exhaustive]`; [`Role`] and [`ExitStatus`] are complete.

@@ -36,6 +36,7 @@ Examples:
   URINGD_PORT=8080 uringd                  the environment can set every option
   uringd --config uringd.toml              and so can a file
   uringd check --config uringd.toml        is that one good?
+  uringd ctl status                        how is the one that runs?
 
 A flag wins over the environment, and that over the file.";
 

@@ -6,8 +6,9 @@ use crate::stats::report::{self, Unit};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const LEGEND: &str = "rate: requests a second, just now; p50, p99: since the worker's start; restarts: workers of the slot \
-    that are gone; all: those that are gone included";
+const LEGEND: &str = "\
+rate: requests a second, just now; p50, p99: since the worker's start
+restarts: workers of the slot that are gone; all: those that are gone included";
 
 const HEAD: [&str; 12] = [
     "slot",
@@ -193,17 +194,17 @@ mod tests {
             text.lines().next(),
             Some("uringd 1.2.3, pid 7, up 2h2s, serving on 127.0.0.1:80, 2 of 2 workers, generation 2")
         );
-        assert_eq!(lines[3], HEAD);
+        assert_eq!(lines[4], HEAD);
         assert_eq!(
-            lines[4],
+            lines[5],
             ["0", "101", "0", "listening", "2h2s", "3", "3,000", "1,000", "51.2us", "1.20ms", "0", "4.2MiB"]
         );
         // too few to tell of a percentile, and not there at the first reading
         assert_eq!(
-            lines[5],
+            lines[6],
             ["1", "109", "1", "listening", "0s", "3", "10", "20", "51.2us", "-", "1,200", "4.2MiB"]
         );
-        assert_eq!(lines[6], ["all", "2h2s", "6", "7,010", "1,005", "52.0us", "100us", "1,200", "8.4MiB"]);
+        assert_eq!(lines[7], ["all", "2h2s", "6", "7,010", "1,005", "52.0us", "100us", "1,200", "8.4MiB"]);
     }
 
     #[test]

@@ -115,7 +115,9 @@ fn the_status_is_a_table_for_people_and_json_for_programs() {
     }
     assert_eq!((table[3][0], table[3][3]), ("all", "5"), "{text}");
 
-    let status: Value = serde_json::from_str(&operated.ctl(&["status", "--json"]).done()).unwrap();
+    let mut command = bare_command(&Program::Uringd.path());
+    command.args(["ctl", "status", "--json"]).env("URINGD_CONTROL", &operated.socket).stdout(Stdio::piped());
+    let status: Value = serde_json::from_str(&ran(command.output()).done()).unwrap();
     assert_eq!(status["pid"], operated.server.pid());
     assert_eq!((&status["course"], &status["restarts"]), (&"serving".into(), &"allowed".into()));
     assert_eq!(status["listeners"][0], operated.server.address.to_string());
@@ -259,6 +261,17 @@ fn a_reload_that_fails_says_why_and_a_second_one_is_refused_meanwhile() {
 }
 
 #[test]
+fn who_waits_for_something_when_the_server_ends_is_told_so() {
+    let mut operated = Operated::start(&["--workers", "1"]);
+    fs::write(&operated.hangs_at_boot, "").unwrap();
+    let waiting = ctl(&operated.socket, &["reload"]).spawn().unwrap();
+    operated.server.wait("it is under way", || operated.status()["reloading"] == true);
+    operated.server.signal("TERM");
+    assert_eq!(operated.server.wait_exit().code(), Some(0));
+    ran(waiting.wait_with_output()).failed(1, &["the server is stopping"]);
+}
+
+#[test]
 fn curl_speaks_to_it_as_well() {
     let operated = Operated::start(&["--workers", "1"]);
     let index: Value = serde_json::from_str(&operated.curl(&[], "/").done()).unwrap();
@@ -386,9 +399,8 @@ fn more_clients_than_there_is_room_for_are_told_so() {
 }
 
 /// Starts one whose socket is where it is by default, as this user, with this XDG_RUNTIME_DIR.
-fn start_by_default(user: Option<&str>, runtime: Option<&Path>) -> Server {
-    let arguments = ["--listen", "127.0.0.1:0", "--workers", "1", "--pin", "off"];
-    let inner = Program::Uringd.command(&arguments);
+fn start_by_default(listen: &str, user: Option<&str>, runtime: Option<&Path>) -> Server {
+    let inner = Program::Uringd.command(&["--listen", listen, "--workers", "1", "--pin", "off"]);
     let mut command = match user {
         None => inner,
         Some(user) => {
@@ -403,6 +415,18 @@ fn start_by_default(user: Option<&str>, runtime: Option<&Path>) -> Server {
     let server = Server::spawn(&mut command);
     server.wait_until_whole();
     server
+}
+
+/// It has none, says why, and serves all the same.
+fn has_no_socket(server: &Server, parts: &[&str]) {
+    let is_it =
+        |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("no control socket: "));
+    let warning = server.log().into_iter().find(is_it).expect("a warning");
+    assert_eq!(warning["level"], "WARN");
+    for part in parts {
+        assert!(warning["message"].as_str().unwrap().contains(part), "{part:?} is not in {warning}");
+    }
+    assert_eq!(server.get("/").status, 200);
 }
 
 /// What `ctl --port` finds.
@@ -420,28 +444,33 @@ fn by_default_it_is_named_by_the_port_and_found_there() {
     if !is_root() {
         return skip("only root may write to /run, and become another user");
     }
-    let server = start_by_default(None, None);
+    const ANY: &str = "127.0.0.1:0";
+    let server = start_by_default(ANY, None, None);
     let socket = PathBuf::from(format!("/run/uringd/{}.sock", server.port()));
     assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
-    let status: Value = serde_json::from_str(&find(&server, None).done()).unwrap();
-    assert_eq!(status["pid"], server.pid());
+    let pid_found = |server: &Server, runtime| -> Value {
+        serde_json::from_str::<Value>(&find(server, runtime).done()).unwrap()["pid"].take()
+    };
+    assert_eq!(pid_found(&server, None), server.pid());
+    // the same port of another address
+    let second = start_by_default(&format!("127.0.0.2:{}", server.port()), None, None);
+    has_no_socket(&second, &["another server answers at", socket.to_str().unwrap(), "--control PATH"]);
+    assert_eq!(pid_found(&second, None), server.pid());
+    second.signal("TERM");
+    second.wait_gone();
+    assert!(socket.exists(), "it is the other one's");
     server.signal("TERM");
     server.wait_gone();
     assert!(!socket.exists());
 
     let runtime = tempfile::tempdir().unwrap();
     nix::unistd::chown(runtime.path(), Some(65534.into()), None).unwrap();
-    let server = start_by_default(Some("nobody"), Some(runtime.path()));
+    let server = start_by_default(ANY, Some("nobody"), Some(runtime.path()));
     let socket = runtime.path().join(format!("uringd/{}.sock", server.port()));
     assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
-    let status: Value = serde_json::from_str(&find(&server, Some(runtime.path())).done()).unwrap();
-    assert_eq!(status["pid"], server.pid());
+    assert_eq!(pid_found(&server, Some(runtime.path())), server.pid());
 
-    let server = start_by_default(Some("nobody"), None);
-    let warning = server.log().into_iter().find(|line| line["level"] == "WARN").expect("a warning");
-    let said = warning["message"].as_str().unwrap();
-    assert!(said.starts_with("no control socket: cannot listen on unix:/run/uringd/"), "{said}");
-    assert!(said.contains("give a place with --control PATH"), "{said}");
-    assert_eq!(server.get("/").status, 200, "it serves all the same");
+    let server = start_by_default(ANY, Some("nobody"), None);
+    has_no_socket(&server, &["cannot listen on unix:/run/uringd/", "Permission denied", "--control PATH"]);
     find(&server, None).failed(1, &["no uringd answers at"]);
 }

@@ -27,20 +27,21 @@ Exit codes:
   1   not done; one line says why
   2   wrong usage";
 
-/// What it takes.
+/// What it takes. The rows have names of their own for clap: values of global ones would else come from the options of a
+/// server, which are called the same.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(super) struct Arguments {
     /// The control socket; default: URINGD_CONTROL, or what belongs to --port and --listen
-    #[arg(long, value_name = "PATH", global = true)]
+    #[arg(id = "ctl-control", long = "control", value_name = "PATH", global = true)]
     control: Option<Control>,
 
     /// The server's first port, if not 1337; default: URINGD_PORT
-    #[arg(long, value_name = "PORT", global = true)]
+    #[arg(id = "ctl-port", long = "port", value_name = "PORT", global = true)]
     port: Option<u16>,
 
     /// The server's first address, if it has no --port; default: URINGD_LISTEN
-    #[arg(long, value_name = "ADDR", value_delimiter = ',', global = true)]
+    #[arg(id = "ctl-listen", long = "listen", value_name = "ADDR", value_delimiter = ',', global = true)]
     listen: Vec<Listen>,
 
     #[command(subcommand)]
@@ -132,7 +133,9 @@ impl Arguments {
             typed => typed.clone(),
         };
         match control.unwrap_or_default() {
-            Control::Off => Err("--control off: without a control socket nothing can be asked".to_owned()),
+            Control::Off => {
+                Err("control is off (--control, URINGD_CONTROL): nothing can be asked".to_owned())
+            }
             Control::Path(path) => Ok(vec![path]),
             Control::Auto => {
                 let runtime = std::env::var_os("XDG_RUNTIME_DIR");

@@ -8,8 +8,9 @@ use crate::config::{Config, LogFormat};
 use crate::error::{Error, Result};
 use crate::stats::hlog::IntervalLog;
 use crate::stats::report::{self, Unit};
-use crate::stats::{Book, Latency};
+use crate::stats::{Book, Latency, Stats};
 use crate::whole_file::WholeFile;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ impl LatencyFiles {
             return log_table(&self.book);
         }
         let mut text = b"\nlatency from a request's last byte to its answer, by worker slot\n\n".to_vec();
-        if table(&self.book, &mut text).is_ok() {
+        if table(&self.book.by_slot(), &mut text).is_ok() {
             // in one piece; a stderr that nobody reads any more ends nobody
             let _ = io::stderr().write_all(&text);
         }
@@ -157,10 +158,10 @@ fn log_table(book: &Book) {
     line("all", &book.total().latency);
 }
 
-/// A line for each slot, and one for all.
-fn table(book: &Book, out: &mut dyn Write) -> io::Result<()> {
-    let (slots, total) = (book.by_slot(), book.total());
-    let names: Vec<String> = slots.keys().map(ToString::to_string).collect();
+/// For people: a line for each slot, and one for all.
+pub fn table(slots: &BTreeMap<usize, Stats>, out: &mut dyn Write) -> io::Result<()> {
+    let (names, total): (Vec<String>, Stats) =
+        (slots.keys().map(ToString::to_string).collect(), slots.values().sum());
     let rows = names.iter().zip(slots.values()).map(|(name, stats)| (&**name, stats.latency.histogram()));
     let rows: Vec<_> = rows.chain([("all", total.latency.histogram())]).collect();
     report::table(&rows, Unit::Nanoseconds, out)

@@ -55,9 +55,7 @@ impl Book {
 
     /// The sum over all processes there ever were.
     pub(crate) fn total(&self) -> Stats {
-        let mut total = Stats::default();
-        self.by_slot().values().for_each(|slot| total.add(slot));
-        total
+        self.by_slot().values().sum()
     }
 
     /// The sums by slot.

@@ -21,6 +21,8 @@ pub use latency::Latency;
 pub(crate) use tally::Turn;
 pub use tally::{Nanos, Tally};
 
+use std::iter::Sum;
+
 /// What a worker, or a pool of them, has done so far.
 ///
 /// The numbers are read while workers write them, without stopping anybody: each is right at some moment during the call,
@@ -32,6 +34,14 @@ pub struct Stats {
     pub counters: Counters,
     /// How long requests took.
     pub latency: Latency,
+}
+
+impl<'a> Sum<&'a Stats> for Stats {
+    fn sum<I: Iterator<Item = &'a Stats>>(all: I) -> Stats {
+        let mut total = Stats::default();
+        all.for_each(|stats| total.add(stats));
+        total
+    }
 }
 
 impl Stats {

@@ -75,7 +75,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     let slots: Vec<Set<'_>> =
         names.iter().zip(facts.slots.values()).map(|(slot, stats)| Set { slot: Some(slot), stats }).collect();
     text.numbers("uringd", &slots);
-    let total = super::view::sum(facts.slots);
+    let total = facts.slots.values().sum();
     text.numbers("uringd_pool", &[Set { slot: None, stats: &total }]);
     text.0
 }
@@ -158,7 +158,9 @@ impl Text {
         let name = "uringd_worker_exits_total";
         self.family(name, "counter", "Workers that are gone, by why they went.");
         // all from the beginning: a counter that begins with its first event hides that one from rate()
-        let slots: BTreeSet<usize> = (0..status.wanted).chain(status.exits.keys().copied()).collect();
+        let present = status.workers.iter().map(|worker| worker.slot);
+        let gone = status.exits.keys().copied();
+        let slots: BTreeSet<usize> = (0..status.wanted).chain(present).chain(gone).collect();
         for slot in slots {
             let exits = status.exits.get(&slot);
             for cause in Cause::ALL {

@@ -246,9 +246,9 @@ impl House {
         }
     }
 
-    /// All who wait.
+    /// Those who wait, but not for ever: whoever floods one door keeps nobody from the other.
     fn accept(self: &Arc<House>, door: Door, listener: &OwnedFd) -> std::result::Result<(), Errno> {
-        loop {
+        for _ in 0..BACKLOG {
             match accept(listener.as_fd()) {
                 Ok((socket, _)) => self.welcome(door, Arc::new(socket)),
                 Err(Errno::EAGAIN) => return Ok(()),
@@ -257,6 +257,7 @@ impl House {
                 Err(errno) => return Err(errno),
             }
         }
+        Ok(())
     }
 
     fn welcome(self: &Arc<House>, door: Door, socket: Arc<OwnedFd>) {

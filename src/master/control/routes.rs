@@ -6,15 +6,16 @@
 
 use super::{health, metrics, view};
 use crate::http::{Method, Request, Response, Status as Code};
-use crate::master::Pool;
 use crate::master::ask::{Ask, Ended, Follower, Reply, Status, Unmet, WorkerStatus};
+use crate::master::{Pool, latency};
+use crate::stats::Stats;
 use crate::stats::report::{self, Unit};
 use crate::sys::process::rss_anon;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use std::iter;
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::time::Duration;
+use std::{io, iter};
 
 /// How long the loop may take to say how things are. It waits for nothing; where it takes longer, `on_event` blocks.
 const LOOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -65,7 +66,7 @@ const ROUTES: [Route; 12] = [
     get("/", true, "this list", |asked| Ok(index(asked.rights))),
     get("/status", false, "the master, its workers, and what they have counted", status),
     get("/events", false, "each event from now on, as a line", events),
-    get("/latency", false, "latencies by slot; ?format=json, table or hgrm (of all)", latency),
+    get("/latency", false, "latencies by slot; ?format=json, table or hgrm (of all)", latencies),
     get("/config", false, "the options in force, and where each value came from", config),
     get("/metrics", true, "the numbers for Prometheus", metrics),
     get("/health/live", true, "200 if the master's loop answers within a second, else 503", live),
@@ -183,18 +184,16 @@ fn config(asked: &Asked<'_>) -> Result<Response, Problem> {
     Ok(of_json(&json!({ "settings": origins })))
 }
 
-fn latency(asked: &Asked<'_>) -> Result<Response, Problem> {
+fn latencies(asked: &Asked<'_>) -> Result<Response, Problem> {
     let form = asked.request.query_value("format");
     let slots = asked.pool.stats_by_slot();
     match form.as_deref().unwrap_or("json") {
         "json" => Ok(of_json(&view::latencies(&slots))),
-        "table" => Ok(Response::text(view::latency_table(&slots))),
+        "table" => Ok(written(|text| latency::table(&slots, text))),
         "hgrm" => {
-            let mut text = Vec::new();
-            let all = view::sum(&slots);
-            report::hgrm(all.latency.histogram(), Unit::Nanoseconds.per_microsecond(), &mut text)
-                .expect("memory takes everything");
-            Ok(Response::text(text))
+            let all: Stats = slots.values().sum();
+            let unit = Unit::Nanoseconds.per_microsecond();
+            Ok(written(|text| report::hgrm(all.latency.histogram(), unit, text)))
         }
         other => Err((Code::BAD_REQUEST, format!("format={other}: expected json, table or hgrm"))),
     }
@@ -210,6 +209,13 @@ fn metrics(asked: &Asked<'_>) -> Result<Response, Problem> {
         worker_memory: &status.workers.iter().filter_map(memory_of).collect::<Vec<_>>(),
     };
     Ok(Response::text(metrics::render(&facts)).with_content_type(metrics::CONTENT_TYPE))
+}
+
+/// Text for people and for other programs.
+fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Response {
+    let mut text = Vec::new();
+    write(&mut text).expect("memory takes everything");
+    Response::text(text)
 }
 
 fn live(asked: &Asked<'_>) -> Result<Response, Problem> {

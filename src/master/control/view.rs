@@ -6,7 +6,7 @@
 use crate::event::WorkerId;
 use crate::master::Pool;
 use crate::master::ask::{Status, WorkerStatus};
-use crate::stats::report::{self, Unit};
+use crate::stats::report;
 use crate::stats::{Latency, Stats};
 use crate::sys::process::rss_anon;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub fn status(status: &Status, pool: &Pool) -> Value {
         (slot.to_string(), numbers)
     });
     view["slots"] = Value::Object(by_slot.collect());
-    view["total"] = numbers(&sum(&slots));
+    view["total"] = numbers(&slots.values().sum());
     view["rss_anon"] = rss_anon(status.pid as i32).into();
     view
 }
@@ -51,7 +51,7 @@ fn gone(status: &Status, slot: usize) -> u64 {
 /// `GET /latency`, in microseconds.
 pub fn latencies(slots: &BTreeMap<usize, Stats>) -> Value {
     let by_slot = slots.iter().map(|(slot, stats)| (slot.to_string(), latency(&stats.latency)));
-    json!({ "slots": Value::Object(by_slot.collect()), "all": latency(&sum(slots).latency) })
+    json!({ "slots": Value::Object(by_slot.collect()), "all": latency(&slots.values().sum::<Stats>().latency) })
 }
 
 fn latency(latency: &Latency) -> Value {
@@ -66,21 +66,4 @@ fn latency(latency: &Latency) -> Value {
         view[format!("{}_us", name.replace('.', "_"))] = micros(report::value_at(histogram, part)).into();
     }
     view
-}
-
-/// The same for people: a line for each slot, and one for all.
-pub fn latency_table(slots: &BTreeMap<usize, Stats>) -> String {
-    let (names, all): (Vec<String>, _) = (slots.keys().map(ToString::to_string).collect(), sum(slots));
-    let rows = names.iter().zip(slots.values()).map(|(name, stats)| (&**name, stats.latency.histogram()));
-    let rows: Vec<_> = rows.chain([("all", all.latency.histogram())]).collect();
-    let mut text = Vec::new();
-    report::table(&rows, Unit::Nanoseconds, &mut text).expect("memory takes everything");
-    String::from_utf8(text).expect("text")
-}
-
-/// Of all slots.
-pub fn sum(slots: &BTreeMap<usize, Stats>) -> Stats {
-    let mut total = Stats::default();
-    slots.values().for_each(|slot| total.add(slot));
-    total
 }

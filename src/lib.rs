@@ -68,6 +68,7 @@ pub mod access_log;
 mod cli;
 mod cluster;
 pub mod config;
+mod doctor;
 mod error;
 mod event;
 #[doc(hidden)]

@@ -3,12 +3,11 @@
 
 mod common;
 
+use common::filter::with_failing;
 use common::*;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use serde_json::Value;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -44,22 +43,6 @@ fn uringd(arguments: &[&str]) -> Command {
 
 fn contains_all(line: &str, parts: &[&str]) {
     assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
-}
-
-/// Runs `then` under a filter that has this system call fail; children inherit it, other tests do not have it.
-fn with_failing<T: Send>(call: i64, errno: i32, then: impl FnOnce() -> T + Send) -> T {
-    let arch = std::env::consts::ARCH.try_into().expect("an architecture that seccompiler knows");
-    let rules = [(call, vec![])].into_iter().collect();
-    let errno = SeccompAction::Errno(errno as u32);
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, arch).unwrap();
-    let program = BpfProgram::try_from(filter).unwrap();
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            seccompiler::apply_filter(&program).unwrap();
-            then()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 /// The machine refuses the ring: one line, nobody is started again, nothing is throttled.
@@ -131,16 +114,6 @@ fn a_port_below_the_first_free_one_needs_a_right() {
     }
     let end = ends(&mut command, 1);
     contains_all(&end.line, &["127.0.0.1:1:", first_free.trim(), "CAP_NET_BIND_SERVICE", "--port"]);
-}
-
-/// The program where every user can start it: nobody may not be able to reach the target directory.
-fn for_everybody() -> (tempfile::TempDir, std::path::PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = directory.path().join("uringd");
-    fs::copy(Program::Uringd.path(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    (directory, copy)
 }
 
 #[test]
@@ -272,14 +245,10 @@ fn too_little_lockable_memory_is_named_with_its_limit() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     for limit in [0_u64, 70 * 1024] {
         let (_directory, copy) = for_everybody();
-        let mut command = bare_command(Path::new("prlimit"));
-        command.arg(format!("--memlock={limit}:{limit}")).arg(copy).args(["--log-format", "json"]).args(TWO);
-        if is_root() {
-            // the limit is for all of a user's processes together, so it had better be a user of our own
-            let user = 70_000 + std::process::id();
-            command.uid(user).gid(user);
-        }
-        if charges_rings(release.trim()) {
+        let mut wanted = bare_command(&copy);
+        wanted.args(["--log-format", "json"]).args(TWO);
+        let mut command = with_lockable(limit, &wanted);
+        if charges_rings() {
             let named = format!("RLIMIT_MEMLOCK is {limit} bytes");
             refused(&mut command, &[&named, "ulimit -l", "LimitMEMLOCK="]);
         } else {
@@ -288,11 +257,6 @@ fn too_little_lockable_memory_is_named_with_its_limit() {
             eprintln!("{} does not charge rings: it serves with RLIMIT_MEMLOCK={limit}", release.trim());
         }
     }
-}
-
-fn charges_rings(release: &str) -> bool {
-    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
 /// Root is not bound by the limit, so it is not what root lacks.
@@ -342,13 +306,6 @@ fn io_uring_disabled_by_sysctl_is_told_from_seccomp() {
         let parts = ["kernel.io_uring_disabled=2", "sysctl -w kernel.io_uring_disabled=0"];
         refused(&mut through(&wrapper, &uringd(&TWO)), &parts);
     });
-}
-
-/// The same command, started by another one that executes its arguments.
-fn through(wrapper: &[&str], command: &Command) -> Command {
-    let mut wrapped = bare_command(Path::new(wrapper[0]));
-    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
-    wrapped
 }
 
 // ---- limits and warnings ----

@@ -4,7 +4,6 @@
 mod common;
 
 use common::*;
-use std::path::Path;
 use std::process::Command;
 
 const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
@@ -23,14 +22,6 @@ fn as_pid_1(program: Program, arguments: &[&str]) -> Option<Container> {
     let [master] = children(server.pid())[..] else { panic!("one child of unshare") };
     assert_eq!(status_field(master, "NSpid").unwrap().split_whitespace().last(), Some("1"));
     Some(Container { server, master })
-}
-
-/// The same command, started by another one that executes its arguments.
-fn through(wrapper: &[&str], command: &Command) -> Command {
-    let mut wrapped = bare_command(Path::new(wrapper[0]));
-    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
-    wrapped.env("URINGD_CONTROL", "off");
-    wrapped
 }
 
 struct Container {

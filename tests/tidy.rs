@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file imports only from floors above its own in this list.
-const FLOORS: [&str; 24] = [
+const FLOORS: [&str; 25] = [
     "error",
     "event",
     "sys",
@@ -21,6 +21,7 @@ const FLOORS: [&str; 24] = [
     "files",
     "worker",
     "master",
+    "doctor",
     "cli",
     "cluster",
     "server",

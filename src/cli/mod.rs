@@ -1,12 +1,13 @@
 //! The command line of `uringd`, and of every program that calls `Cluster::from_args`: the options under their headings,
 //! the help around them that an operator needs on the first day (examples, signals, exit codes), and what the program
-//! can do besides serving, a file each (`check`, `completions`, `ctl`, `man`, `print_config`).
+//! can do besides serving, a file each (`check`, `completions`, `ctl`, `doctor`, `man`, `print_config`).
 //!
 //! Neighbours: the rows are `config::options`; `cluster` calls `start` and keeps the `Source`.
 
 mod check;
 mod completions;
 mod ctl;
+mod doctor;
 mod man;
 mod print_config;
 mod source;
@@ -37,6 +38,7 @@ Examples:
   uringd --config uringd.toml              and so can a file
   uringd check --config uringd.toml        is that one good?
   uringd ctl status                        how is the one that runs?
+  uringd doctor                            can it run on this machine, and what would be better?
 
 A flag wins over the environment, and that over the file.";
 
@@ -105,6 +107,8 @@ enum Command {
     /// It is found by its control socket: /run/uringd/PORT.sock, or uringd/PORT.sock below XDG_RUNTIME_DIR. Only root and
     /// the user who started it may ask. The same socket speaks HTTP: curl --unix-socket PATH http://uringd/
     Ctl(ctl::Arguments),
+    /// Say whether uringd can run on this machine, and what could be set better; change nothing
+    Doctor(doctor::Arguments),
     /// Print the manual page (uringd man | man -l -)
     Man,
 }
@@ -116,6 +120,7 @@ impl Command {
             Command::Check(_) => check::run(&source(matches)),
             Command::Completions(arguments) => completions::run(&arguments),
             Command::Ctl(arguments) => ctl::run(&arguments),
+            Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Man => man::run(),
         }
     }

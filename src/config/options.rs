@@ -375,7 +375,7 @@ fn parse_core(text: &str) -> std::result::Result<usize, String> {
 }
 
 /// The inverse of `--pin 0,2,4-7`: runs of cores become ranges.
-pub(super) fn format_cores(cores: &[usize]) -> String {
+pub(crate) fn format_cores(cores: &[usize]) -> String {
     let runs = cores.chunk_by(|core, next| core + 1 == *next);
     let parts = runs.map(|run| match run {
         [first, .., last] => format!("{first}-{last}"),

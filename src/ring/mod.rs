@@ -14,7 +14,8 @@ mod token;
 pub use buffers::{Buffers, Lease, PoolSize};
 pub use op::{Completion, FileDone, FileOp, FileOutcome, Message, Op, Payload, Received};
 pub use outbox::{Outbox, Span};
-pub use setup::{Features, kernel_release};
+pub use setup::{Features, Probed, kernel_at_least, kernel_release, probe};
+pub(crate) use setup::{LOCKED_OCTETS, sysctl_forbids};
 pub use token::Token;
 
 use crate::error::RingRefusal;

@@ -1,13 +1,16 @@
 //! Makes a ring: asks for the best set of features, steps back from what the kernel lacks and says so, and turns a
 //! refusal into the one cause that the user can act on.
 //!
-//! Neighbours: used by `Ring::new`; `ipc::message` carries the report and the refusal to the master.
+//! Neighbours: used by `Ring::new`; `ipc::message` carries the report and the refusal to the master. `doctor` has each thing
+//! probed by itself, and decides about the sysctl as this does.
 
+use super::buffers::{Buffers, PoolSize};
 use crate::error::RingRefusal;
 use crate::sys::status::{CAP_IPC_LOCK, CAP_SYS_ADMIN, Status};
 use io_uring::{IoUring, Probe, opcode};
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use serde::Serialize;
 use std::io;
 
 /// Kept small: submissions cycle through this memory, and 512 of them (32 KiB) leave the caches to the requests.
@@ -15,6 +18,9 @@ use std::io;
 const ENTRIES: u32 = 512;
 /// Four turns' worth; beyond it the kernel keeps completions aside (NODROP) and we fetch them.
 const COMPLETIONS: u32 = 2048;
+/// What a worker's ring costs of RLIMIT_MEMLOCK where the kernel charges it (6.14 and newer; tests/tuning.rs measures it):
+/// the two queues, and a page for each receive pool.
+pub(crate) const LOCKED_OCTETS: u64 = (68 + 4 + 4) * 1024;
 
 /// What a ring can do here.
 #[derive(Debug, Clone, Default)]
@@ -27,22 +33,22 @@ pub struct Features {
     pub install: bool,
 }
 
-/// The operations that are used: number, name, whether there is no doing without.
-const OPERATIONS: [(u8, &str, bool); 14] = [
-    (opcode::Accept::CODE, "accept", true),
-    (opcode::RecvMulti::CODE, "receive", true),
-    (opcode::Send::CODE, "send", true),
-    (opcode::SendMsg::CODE, "sendmsg", true),
-    (opcode::Madvise::CODE, "madvise", true),
-    (opcode::Shutdown::CODE, "shutdown", true),
-    (opcode::Close::CODE, "close", true),
-    (opcode::AsyncCancel::CODE, "cancel", true),
-    (opcode::PollAdd::CODE, "poll", true),
-    (opcode::OpenAt::CODE, "openat", true),
-    (opcode::Read::CODE, "read", true),
-    (opcode::Write::CODE, "write", true),
-    (opcode::Fsync::CODE, "fsync", true),
-    (opcode::FixedFdInstall::CODE, FIXED_FD_INSTALL, false),
+/// The operations that are used: number, name, the kernel that brought it, whether there is no doing without.
+const OPERATIONS: [(u8, &str, &str, bool); 14] = [
+    (opcode::Accept::CODE, "accept", "5.5", true),
+    (opcode::RecvMulti::CODE, "receive", "5.6", true),
+    (opcode::Send::CODE, "send", "5.6", true),
+    (opcode::SendMsg::CODE, "sendmsg", "5.3", true),
+    (opcode::Madvise::CODE, "madvise", "5.6", true),
+    (opcode::Shutdown::CODE, "shutdown", "5.11", true),
+    (opcode::Close::CODE, "close", "5.6", true),
+    (opcode::AsyncCancel::CODE, "cancel", "5.5", true),
+    (opcode::PollAdd::CODE, "poll", "5.1", true),
+    (opcode::OpenAt::CODE, "openat", "5.6", true),
+    (opcode::Read::CODE, "read", "5.6", true),
+    (opcode::Write::CODE, "write", "5.6", true),
+    (opcode::Fsync::CODE, "fsync", "5.1", true),
+    (opcode::FixedFdInstall::CODE, FIXED_FD_INSTALL, "6.8", false),
 ];
 
 const FIXED_FD_INSTALL: &str = "FIXED_FD_INSTALL";
@@ -69,32 +75,70 @@ pub(super) fn build() -> Result<(IoUring, Features), RingRefusal> {
 }
 
 /// One thing that io_uring can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probed {
     /// The kernel's name for it.
     pub name: &'static str,
+    /// The kernel that brought it.
+    pub since: &'static str,
     /// Without it there is no uringd.
     pub needed: bool,
     /// This kernel has it.
     pub present: bool,
 }
 
+/// Asks for each thing by itself, so that a kernel which lacks several is told all of them. Nothing where no ring can be
+/// made at all.
+pub fn probe() -> Vec<Probed> {
+    let Ok(ring) = IoUring::new(8) else { return Vec::new() };
+    let flag = |name, since, needed, builder: &io_uring::Builder| {
+        let present = builder.build(8).is_ok();
+        Probed { name, since, needed, present }
+    };
+    let mut probed = vec![
+        flag("SUBMIT_ALL", "5.18", true, IoUring::builder().setup_submit_all()),
+        flag("SINGLE_ISSUER", "6.0", true, IoUring::builder().setup_single_issuer()),
+        flag("DEFER_TASKRUN", "6.1", true, IoUring::builder().setup_single_issuer().setup_defer_taskrun()),
+        flag(NO_SQARRAY, "6.6", false, IoUring::builder().setup_no_sqarray()),
+    ];
+    probed.extend(promised(&ring));
+    probed.push(Probed {
+        name: "provided buffers",
+        since: "5.19",
+        needed: true,
+        present: Buffers::register(&ring, PoolSize::REQUESTS).is_ok_and(|buffers| {
+            let known = buffers.unregister(&ring).is_err();
+            if known {
+                // what the kernel still knows must not be freed
+                std::mem::forget(buffers);
+            }
+            !known
+        }),
+    });
+    let submitter = ring.submitter();
+    let direct = submitter.register_files_sparse(8).is_ok() && submitter.unregister_files().is_ok();
+    probed.push(Probed { name: "direct descriptors", since: "5.19", needed: true, present: direct });
+    probed.extend(operations(&ring).unwrap_or_default());
+    probed
+}
+
 /// What a ring says of itself. 6.1 has all of these; a kernel that accepts the setup flags but lacks one has been patched.
 fn promised(ring: &IoUring) -> Vec<Probed> {
     let parameters = ring.params();
     [
-        ("NODROP", parameters.is_feature_nodrop()),
-        ("EXT_ARG", parameters.is_feature_ext_arg()),
-        ("CQE_SKIP", parameters.is_feature_skip_cqe_on_success()),
+        ("NODROP", "5.5", parameters.is_feature_nodrop()),
+        ("EXT_ARG", "5.11", parameters.is_feature_ext_arg()),
+        ("CQE_SKIP", "5.17", parameters.is_feature_skip_cqe_on_success()),
     ]
-    .map(|(name, present)| Probed { name, needed: true, present })
+    .map(|(name, since, present)| Probed { name, since, needed: true, present })
     .into()
 }
 
 fn operations(ring: &IoUring) -> io::Result<Vec<Probed>> {
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
-    let present = |(code, name, needed)| Probed { name, needed, present: probe.is_supported(code) };
+    let present =
+        |(code, name, since, needed)| Probed { name, since, needed, present: probe.is_supported(code) };
     Ok(OPERATIONS.map(present).into())
 }
 
@@ -200,7 +244,7 @@ pub(crate) fn sysctl_forbids(disabled: u8, group: Option<i64>, who: &Status) -> 
 fn classify(step: Step, errno: Errno, facts: Facts) -> RingRefusal {
     match errno {
         // io_uring came with 5.1; Podman's profile answers ENOSYS where the kernel would not
-        Errno::ENOSYS if facts.filtered && at_least(&facts.release, (5, 1)) => RingRefusal::Seccomp,
+        Errno::ENOSYS if facts.filtered && kernel_at_least(&facts.release, (5, 1)) => RingRefusal::Seccomp,
         Errno::ENOSYS => RingRefusal::Missing { release: facts.release },
         Errno::EPERM => match facts.sysctl {
             Some(value) => RingRefusal::Sysctl { value },
@@ -225,7 +269,8 @@ pub fn kernel_release() -> String {
         .map_or_else(|_| "unknown".into(), |u| u.release().to_string_lossy().into_owned())
 }
 
-fn at_least(release: &str, wanted: (u32, u32)) -> bool {
+/// Whether a kernel's release is this one or a newer one.
+pub fn kernel_at_least(release: &str, wanted: (u32, u32)) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= wanted
 }
@@ -287,7 +332,11 @@ mod tests {
 
     #[test]
     fn releases_compare_by_number() {
-        assert!(at_least("6.1.0-rc1", (6, 1)) && at_least("10.0", (6, 1)) && !at_least("5.19.17", (6, 1)));
-        assert!(!at_least("unknown", (5, 1)));
+        assert!(
+            kernel_at_least("6.1.0-rc1", (6, 1))
+                && kernel_at_least("10.0", (6, 1))
+                && !kernel_at_least("5.19.17", (6, 1))
+        );
+        assert!(!kernel_at_least("unknown", (5, 1)));
     }
 }

@@ -2,16 +2,19 @@
 //! Everything waits for events with a deadline; nothing sleeps for luck; no process is left behind.
 #![allow(dead_code, missing_docs, reason = "each test file uses its part of it")]
 
+pub mod filter;
 pub mod sockets;
 
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -88,6 +91,43 @@ pub fn bare_command(program: &Path) -> Command {
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     command
+}
+
+/// The same command, started by another one that executes its arguments.
+pub fn through(wrapper: &[&str], command: &Command) -> Command {
+    let mut wrapped = bare_command(Path::new(wrapper[0]));
+    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+    wrapped.env("URINGD_CONTROL", "off");
+    wrapped
+}
+
+/// The program where every user can start it: another user may not be able to reach the target directory.
+pub fn for_everybody() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("uringd");
+    fs::copy(Program::Uringd.path(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    (directory, copy)
+}
+
+/// The same command under this RLIMIT_MEMLOCK. It is for all of a user's processes together and does not bind root: root
+/// runs it as a user that nobody else is.
+pub fn with_lockable(octets: u64, command: &Command) -> Command {
+    static USER: AtomicU32 = AtomicU32::new(0);
+    let mut limited = through(&["prlimit", &format!("--memlock={octets}:{octets}")], command);
+    if is_root() {
+        let user = 70_000 + std::process::id() * 64 + USER.fetch_add(1, Ordering::Relaxed);
+        limited.uid(user).gid(user);
+    }
+    limited
+}
+
+/// Whether this kernel charges rings to RLIMIT_MEMLOCK: from 6.14 on.
+pub fn charges_rings() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
 impl Server {

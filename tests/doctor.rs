@@ -110,38 +110,17 @@ fn settings() -> Vec<String> {
     settings
 }
 
+/// A network of its own is compared: others may be at work in this machine's.
 #[test]
 fn it_changes_nothing() {
-    // a network of its own is compared: others may be at work in this machine's
-    const INSIDE: &str = "URINGD_DOCTOR_INSIDE";
-    if std::env::var_os(INSIDE).is_some() {
+    in_own_network("it_changes_nothing", || {
         let before = settings();
         assert!(before.iter().any(|line| line.starts_with("/proc/sys/net/core/somaxconn=")), "{before:#?}");
         assert_eq!(run(&mut doctor(&[])).0, 0);
         let after = settings();
         let other: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
         assert!(other.is_empty() && before.len() == after.len(), "{other:#?}");
-        return;
-    }
-    let myself = std::env::current_exe().unwrap();
-    let again = |wrapper: &[&str]| {
-        let mut command = Command::new(wrapper[0]);
-        command
-            .args(&wrapper[1..])
-            .arg(&myself)
-            .args(["--exact", "it_changes_nothing"])
-            .env(INSIDE, "1")
-            .output()
-    };
-    match again(&["unshare", "--net"]) {
-        Ok(output) if String::from_utf8_lossy(&output.stderr).starts_with("unshare:") => {
-            skip("network namespaces are not allowed here");
-        }
-        output => {
-            let output = output.unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        }
-    }
+    });
 }
 
 #[test]

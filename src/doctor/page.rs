@@ -147,6 +147,20 @@ mod tests {
                 assert!(section.split_whitespace().count() >= 8, "{name}: nothing stands under {heading:?}");
             }
             assert!(!facts.set.is_empty() && !facts.undo.is_empty() && !facts.sources.is_empty(), "{name}");
+            // a test that is named as the measurement is there
+            let command = facts.measured.as_ref().map_or("", |measured| measured.command.as_str());
+            if let Some((_, rest)) = command.split_once("cargo test --test ") {
+                let mut words = rest.split(' ');
+                let file = Path::new("tests").join(words.next().unwrap()).with_extension("rs");
+                let tests = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file));
+                let tests = tests.unwrap_or_else(|error| panic!("{name}: {file:?}: {error}"));
+                let filter = words.next().filter(|word| !word.starts_with(['-', '(']));
+                let mut functions = tests.lines().filter_map(|line| line.strip_prefix("fn "));
+                assert!(
+                    functions.any(|function| function.contains(filter.unwrap_or(""))),
+                    "{name}: {command}"
+                );
+            }
             match (&facts.measured, &facts.not_measured) {
                 (Some(Measured { command, machine, date }), None) => {
                     assert!(command.len() > 10 && machine.contains("Linux"), "{name}");

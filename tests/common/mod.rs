@@ -101,6 +101,28 @@ pub fn through(wrapper: &[&str], command: &Command) -> Command {
     wrapped
 }
 
+/// Runs this part of a test in a network of its own, whose sysctls are nobody else's: the test's executable is started
+/// again there. `test` is the name of the test that calls this.
+pub fn in_own_network(test: &str, body: impl FnOnce()) {
+    const INSIDE: &str = "URINGD_TEST_IN_OWN_NETWORK";
+    if std::env::var_os(INSIDE).is_some() {
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.is_ok_and(|status| status.success()), "needs the program ip");
+        return body();
+    }
+    let try_it = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
+    if !try_it.is_ok_and(|status| status.success()) {
+        return skip("network namespaces are not allowed here");
+    }
+    let myself = std::env::current_exe().unwrap();
+    let mut again = Command::new("unshare");
+    again.arg("--net").arg(myself).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let output = again.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}{said}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{said}");
+}
+
 /// The program where every user can start it: another user may not be able to reach the target directory.
 pub fn for_everybody() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();

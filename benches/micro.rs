@@ -34,7 +34,8 @@ impl Service for Fixed {
 fn exchange(criterion: &mut Criterion) {
     let (date, _) = Date::render(SystemTime::now(), true);
     let tally = Tally::default();
-    let on = Conditions { date: &date, draining: false, peer: None, max_body: 1 << 20, tally: &tally };
+    let on =
+        Conditions { date: &date, draining: false, peer: None, max_body: 1 << 20, tally: &tally, log: None };
     let mut group = criterion.benchmark_group("exchange");
     for (name, request, depth) in
         [("small", YARDSTICK, 1), ("small x 16", YARDSTICK, 16), ("browser", BROWSER, 1)]

@@ -169,7 +169,10 @@ impl Cluster {
                 let inherited = inherited.lock().ok().and_then(|mut inherited| inherited.take());
                 let Inherited { channel, stats } =
                     inherited.ok_or_else(|| Error::config("run", "it was called twice"))?;
-                let own_settings = || Ok(self.settings.resolve()?.0.worker_settings());
+                let own_settings = || {
+                    let (config, _) = self.settings.resolve()?;
+                    Ok((config.worker_settings(), config.open_access_log()?))
+                };
                 let code = worker::run(channel, stats, *master, own_settings, make).unwrap_or_else(|error| {
                     match master {
                         worker::Master::Uringd { .. } => {

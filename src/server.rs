@@ -12,6 +12,7 @@ use crate::worker;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::{Resource, getrlimit};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// One worker, in this process and on this thread: the same ring, loop and limits as each worker of a
@@ -56,6 +57,7 @@ pub struct Server {
     bound: Vec<Bound>,
     settings: WorkerSettings,
     core: Option<usize>,
+    access_log: Option<OwnedFd>,
     stop: Arc<EventFd>,
 }
 
@@ -79,7 +81,8 @@ impl Server {
     }
 
     /// Listens on all addresses of [`Options::listen`] (and [`Options::port`]), with these limits. What concerns a
-    /// cluster (restarts) or its log does not matter here.
+    /// cluster (restarts) or its log does not matter here. The file of [`Options::access_log`] is opened now, and not again:
+    /// rotate it by copying and truncating.
     ///
     /// ```
     /// use std::time::Duration;
@@ -108,6 +111,7 @@ impl Server {
             .map_err(|e| Error::io("make an eventfd", e))?;
         Ok(Server {
             settings: WorkerSettings { max_connections, ..config.worker_settings() },
+            access_log: config.open_access_log()?,
             core: matches!(options.pin, Pin::Cores(_)).then(|| config.core_of(0)).flatten(),
             stop: Arc::new(stop),
             bound: listeners::bind_all(&config.listen, config.backlog, config.unix_mode)?,
@@ -151,7 +155,7 @@ impl Server {
         let handler = handler.into_handler().map_err(|error| Error::Factory { problem: chain(&*error) })?;
         // the files of Unix sockets are removed when serving is over
         let (sockets, _files): (Vec<_>, Vec<_>) = self.bound.into_iter().map(Bound::into_parts).unzip();
-        worker::run_alone(self.settings, self.core, sockets, self.stop, handler)
+        worker::run_alone((self.settings, self.access_log), self.core, sockets, self.stop, handler)
     }
 }
 

@@ -260,6 +260,8 @@ impl<H: Handler> Client<H> {
                     talk.cut = true;
                     return;
                 }
+                // there is no log
+                Next::Answered(..) => {}
                 Next::Done => return,
             }
         }
@@ -459,7 +461,7 @@ impl Answer {
 }
 
 fn conditions<'a>(date: &'a Date, tally: &'a Tally) -> Conditions<'a> {
-    Conditions { date, draining: false, peer: None, max_body: MAX_BODY, tally }
+    Conditions { date, draining: false, peer: None, max_body: MAX_BODY, tally, log: None }
 }
 
 /// What the ring does, on this thread.

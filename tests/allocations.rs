@@ -9,6 +9,7 @@ use common::{Answer, Client, status_field};
 use std::alloc::System;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use uringd::config::{AccessLog, AccessLogFormat, Options};
 use uringd::{Handler, Reply, Request, Response, Server, Status};
 
 #[global_allocator]
@@ -81,7 +82,13 @@ fn repeat(client: &mut Client, octets: &str, answers: usize, rounds: usize) -> A
 /// How often the server's thread allocates for 500 rounds of this, and for as many more as it takes until the date
 /// changes.
 fn allocations(octets: &str, answers: usize, status: u16) -> u64 {
-    let server = Server::bind("127.0.0.1:0").unwrap();
+    allocations_of(&Options::default(), octets, answers, status)
+}
+
+/// The same of a server with these options.
+fn allocations_of(options: &Options, octets: &str, answers: usize, status: u16) -> u64 {
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let server = Server::with_options(&Options { listen, ..options.clone() }).unwrap();
     let (address, stop) = (server.local_addr().socket_addr().unwrap(), server.stop_handle());
     let serving = thread::spawn(move || server.serve(Counted::new()));
     let mut client = Client::connect(address);
@@ -102,17 +109,40 @@ fn allocations(octets: &str, answers: usize, status: u16) -> u64 {
 #[test]
 fn a_request_allocates_nothing() {
     let _alone = alone();
-    let table = [
+    for (what, octets, answers, status) in requests() {
+        assert_eq!(allocations(&octets, answers, status), 0, "{what}");
+    }
+}
+
+#[test]
+fn a_line_of_the_access_log_allocates_nothing() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    for format in [AccessLogFormat::Combined, AccessLogFormat::Json] {
+        let log = directory.path().join(format!("{format:?}"));
+        let options = Options {
+            access_log: Some(AccessLog::File(log.clone())),
+            access_log_format: format,
+            ..Options::default()
+        };
+        for (what, octets, answers, status) in requests() {
+            assert_eq!(allocations_of(&options, &octets, answers, status), 0, "{what}, {format:?}");
+        }
+        let lines = std::fs::read_to_string(log).unwrap().lines().count();
+        assert!(lines > 6 * 1_000, "{lines}");
+    }
+}
+
+/// How many answers each gets at once, and with which status.
+fn requests() -> [(&'static str, String, usize, u16); 6] {
+    [
         ("a static text", request("/static", ""), 1, 200),
         ("octets that are kept", request("/kept", ""), 1, 200),
         ("more of them than are copied", request("/kept-long", ""), 1, 200),
         ("a status", request("/missing", ""), 1, 404),
         ("eight fields", request("/static", EIGHT_FIELDS), 1, 200),
         ("sixteen at once", request("/static", "").repeat(16), 16, 200),
-    ];
-    for (what, octets, answers, status) in table {
-        assert_eq!(allocations(&octets, answers, status), 0, "{what}");
-    }
+    ]
 }
 
 #[test]

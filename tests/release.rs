@@ -184,6 +184,7 @@ impl Worker {
             body_rate: 0,
             server_header: true,
             files: None,
+            access_log: None,
             log_format: LogFormat::Text,
             log_level: LogLevel::Debug,
         };

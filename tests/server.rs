@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use uringd::config::options::{Pin, Workers};
-use uringd::config::{Control, Listen, OnPanic, Options};
+use uringd::config::{AccessLog, Control, Listen, OnPanic, Options};
 use uringd::{
     Error, Files, Handler, Promise, Reply, Request, Response, RingRefusal, Server, Status, StopHandle,
 };
@@ -513,6 +513,43 @@ fn state_of_the_process() -> Vec<String> {
     state.push(format!("{:?}", nix::sys::prctl::get_pdeathsig()));
     state.push(format!("a log: {}", tracing::dispatcher::has_been_set()));
     state
+}
+
+#[test]
+fn it_writes_its_access_log_to_the_end_whatever_was_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
+    let with_log = |kill_timeout| {
+        let access_log = Some(AccessLog::File(log.clone()));
+        Server::with_options(&Options { access_log, kill_timeout, ..options(&["127.0.0.1:0"]) })
+    };
+    let (handler, promised) = promising();
+    let server = Running::of(with_log(Duration::from_millis(300)).unwrap(), handler);
+    let mut clients = [(); 3].map(|()| server.connect());
+    clients[0].send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    promised.recv_timeout(PATIENCE).unwrap().keep(Response::text("kept"));
+    clients[0].read_answer().unwrap();
+    // one that is not answered, and one whose client has not taken all of it
+    clients[1].send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let never = promised.recv_timeout(PATIENCE).unwrap();
+    clients[2].send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+    promised.recv_timeout(PATIENCE).unwrap().keep(Response::bytes(vec![0; 100_000_000]));
+    clients[2].read_head().unwrap();
+    server.stop();
+    drop(never);
+    let text = fs::read_to_string(&log).unwrap();
+    let mut told: Vec<_> = text.lines().map(|line| line.split_once("] ").unwrap().1).collect();
+    told.sort_unstable();
+    assert_eq!(told[0], "\"GET / HTTP/1.1\" 200 4 \"-\" \"-\"");
+    assert_eq!(told[1], "\"GET /1 HTTP/1.1\" 000 0 \"-\" \"-\"");
+    let octets: u32 =
+        told[2].strip_prefix("\"GET /2 HTTP/1.1\" 200 ").unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((1..100_000_000).contains(&octets), "{told:?}");
+    assert_eq!(told.len(), 3);
+    fs::remove_file(&log).unwrap();
+    fs::create_dir(&log).unwrap();
+    let error = with_log(Duration::from_secs(1)).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot open the access log {}", log.display())), "{error}");
 }
 
 #[test]

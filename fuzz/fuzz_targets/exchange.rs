@@ -98,7 +98,7 @@ fn cut<'a>(stream: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
 fn play(pieces: &[&[u8]]) -> Seen {
     let (date, _) = Date::render(SystemTime::UNIX_EPOCH, true);
     let tally = Tally::default();
-    let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY, tally: &tally };
+    let on = Conditions { date: &date, draining: false, peer: None, max_body: MAX_BODY, tally: &tally, log: None };
     let (mut exchange, mut echo, mut out) = (Exchange::default(), Echo::default(), Vec::new());
     let mut closed = None;
     for piece in pieces {

@@ -28,6 +28,8 @@ pub struct Record {
     lead: u64,
     /// Octets that had been sent before they were counted.
     before: u64,
+    /// Octets that were handed over as a whole, and in which of the loop's turns.
+    handed: (u64, u32),
 }
 
 impl Record {
@@ -74,6 +76,16 @@ impl Record {
     /// So many octets have been sent already, and will not be counted again.
     pub fn sent_before(&mut self, octets: u64) {
         self.before += octets;
+    }
+
+    /// All of it, with what comes before, is handed over in this turn: so many octets.
+    pub fn hand_over(&mut self, octets: u64, turn: u32) {
+        self.handed = (octets, turn);
+    }
+
+    /// See [`Record::hand_over`].
+    pub fn handed_over(&self) -> (u64, u32) {
+        self.handed
     }
 
     /// What it says if it is over with so many octets counted.

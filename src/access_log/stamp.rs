@@ -26,10 +26,13 @@ impl Stamp {
         let second = SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs());
         (self.rendered, self.into) = (now, since_epoch.subsec_nanos().into());
         // an IMF-fixdate, which has everything in its place: Sun, 06 Nov 1994 08:49:37 GMT
-        let date = HttpDate::from(second).to_string();
+        let mut date = [0; 29];
+        write!(date.as_mut_slice(), "{}", HttpDate::from(second)).expect("every date has this length");
         let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
         self.text.clear();
-        write!(self.text, " - - [{day}/{month}/{year}:{time} +0000] \"").expect("memory takes it");
+        for part in [b" - - [", day, b"/", month, b"/", year, b":", time, b" +0000] \""] {
+            self.text.extend_from_slice(part);
+        }
         self.rfc3339.clear();
         write!(self.rfc3339, "{}", humantime::format_rfc3339_seconds(second)).expect("memory takes it");
         self.rfc3339.pop();

@@ -5,6 +5,7 @@
 //!
 //! Neighbours: `cli`, `cluster` and `server` make one, `master` acts on it; `ipc::message` carries `WorkerSettings`.
 
+mod access_log;
 mod files;
 mod given;
 pub mod options;
@@ -234,6 +235,8 @@ pub struct WorkerSettings {
     pub server_header: bool,
     /// See [`Config::files`].
     pub files: Option<FileSettings>,
+    /// How requests are written, if they are; where to, is sent as a descriptor.
+    pub access_log: Option<AccessLogFormat>,
     /// See [`Config::log_format`].
     pub log_format: LogFormat,
     /// See [`Config::log_level`].
@@ -270,6 +273,7 @@ impl Config {
             body_rate: self.body_rate,
             server_header: self.server_header,
             files: self.files.clone(),
+            access_log: self.access_log.as_ref().map(|_| self.access_log_format),
             log_format: self.log_format,
             log_level: self.log_level,
         }

@@ -87,7 +87,7 @@ pub(super) fn options(options: &Options) -> Vec<(&'static str, Option<String>)> 
         ("not-found", not_found.as_deref().map(path)),
         ("cache-control", cache_control.clone()),
         ("file-cache", Some(format_size(*file_cache))),
-        ("access-log", access_log.as_ref().map(log)),
+        ("access-log", access_log.as_ref().map(AccessLog::to_string)),
         ("access-log-format", Some(word(access_log_format))),
         ("log-format", Some(word(log_format))),
         ("log-level", Some(word(log_level))),
@@ -127,13 +127,6 @@ fn socket(control: &Control) -> String {
         Control::Auto => "auto".to_owned(),
         Control::Off => "off".to_owned(),
         Control::Path(file) => path(file),
-    }
-}
-
-fn log(access_log: &AccessLog) -> String {
-    match access_log {
-        AccessLog::Stdout => "-".to_owned(),
-        AccessLog::File(file) => path(file),
     }
 }
 

@@ -35,7 +35,7 @@ impl Date {
 
     /// Since the epoch.
     #[inline]
-    pub(super) fn second(&self) -> u64 {
+    pub(crate) fn second(&self) -> u64 {
         self.second
     }
 

@@ -12,6 +12,7 @@ use super::parse::{self, FieldStorage, Framing, Head, Parsed, Persistence, REQUE
 use super::pipe;
 use super::request::{Method, Request, Version};
 use super::response::{self, ConnectionField, Response, Rest, Status};
+use crate::access_log::{AccessLog, Asked, Entry, Record};
 use crate::stats::{Nanos, Tally};
 use bytes::Bytes;
 use std::cell::Cell;
@@ -74,6 +75,8 @@ pub struct Conditions<'a> {
     pub max_body: u64,
     /// What counts requests and answers, and knows when the turn has begun: what is fed comes then.
     pub tally: &'a Tally,
+    /// Where every request is written, if anywhere.
+    pub log: Option<&'a AccessLog>,
 }
 
 /// What to do after the output has been sent.
@@ -161,7 +164,7 @@ enum State {
     /// A request's content is on its way.
     Content(Box<Incoming>),
     /// The service owes a reply; what comes meanwhile is kept.
-    Waiting(Disposition),
+    Waiting(Owing),
     /// The last answer is written; what comes is ignored.
     Ended,
 }
@@ -173,8 +176,28 @@ struct Incoming {
     head: Vec<u8>,
     content: Content,
     disposition: Disposition,
+    /// For the log, where the head is not here.
+    record: Option<Box<Record>>,
     /// Octets of it since [`Exchange::take_content_count`] was last called.
     count: u64,
+}
+
+/// A request that the service has and has not answered.
+#[derive(Debug)]
+struct Owing {
+    disposition: Disposition,
+    record: Option<Box<Record>>,
+}
+
+/// Where the log finds what was asked for.
+#[derive(Debug)]
+enum Question<'a> {
+    /// Its input is here still.
+    Here(&'a Request<'a>),
+    /// It was kept, if there is a log.
+    Kept(Option<Box<Record>>),
+    /// Nobody could read it.
+    Input(&'a [u8]),
 }
 
 /// What must be remembered of a request until it is answered.
@@ -245,13 +268,13 @@ impl Exchange {
     /// # Panics
     /// If none was.
     pub fn complete(&mut self, response: Response, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
-        let disposition = match std::mem::take(&mut self.state) {
-            State::Waiting(disposition) => disposition,
+        let Owing { disposition, record } = match std::mem::take(&mut self.state) {
+            State::Waiting(owing) => owing,
             State::Content(incoming) if incoming.is_passed_on() => self.discard_rest(incoming),
             _ => panic!("a reply that nobody waits for"),
         };
         let unread = std::mem::take(&mut self.unread);
-        let progress = self.write(response, disposition, &unread, on, out);
+        let progress = self.write(response, Question::Kept(record), disposition, &unread, on, out);
         self.keep_on(&unread);
         progress.unwrap_or(match unread.is_empty() {
             true if self.is_amid_content() => Progress::Receive { part: Part::Content },
@@ -261,23 +284,45 @@ impl Exchange {
     }
 
     /// The request is answered before its content has ended.
-    fn discard_rest(&mut self, mut incoming: Box<Incoming>) -> Disposition {
+    fn discard_rest(&mut self, mut incoming: Box<Incoming>) -> Owing {
         incoming.disposition.refuses_content |= !incoming.content.discard(DISCARDED_OCTETS_MAX);
-        let disposition = incoming.disposition;
+        let (disposition, record) = (incoming.disposition, incoming.record.take());
         self.state = State::Content(incoming);
-        disposition
+        Owing { disposition, record }
     }
 
     /// The request took too long: says so (RFC 9110 section 15.5.9), unless it has been answered already, and ends.
     pub fn time_out(&mut self, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
-        match &mut self.state {
+        match &self.state {
             State::Content(incoming) if incoming.is_answered() => self.close_unheard(),
-            State::Content(incoming) => {
-                incoming.content.fail(io::ErrorKind::TimedOut);
-                let head = incoming.disposition.head;
-                self.reject(Reject { status: Status::REQUEST_TIMEOUT, head }, on, out)
+            State::Content(_) => {
+                self.reject_content(Status::REQUEST_TIMEOUT, io::ErrorKind::TimedOut, on, out)
             }
-            _ => self.reject(Reject { status: Status::REQUEST_TIMEOUT, head: false }, on, out),
+            _ => {
+                let (unread, arrived) = (std::mem::take(&mut self.unread), self.arrival(self.unread(), on));
+                let reject = Reject { status: Status::REQUEST_TIMEOUT, head: false };
+                self.reject(reject, Question::Input(&unread), arrived, on, out)
+            }
+        }
+    }
+
+    /// The client is gone, or has to go: what it has asked for and nobody has answered will not be. Only the log wants to
+    /// know; follow with [`Exchange::release`].
+    pub fn abandon(&mut self, peer: Option<SocketAddr>, log: &AccessLog) {
+        match std::mem::take(&mut self.state) {
+            State::Waiting(Owing { record, .. }) => {
+                record.into_iter().for_each(|record| log.finish(record, 0))
+            }
+            State::Content(mut incoming) if !incoming.is_answered() => match incoming.record.take() {
+                Some(record) => log.finish(record, 0),
+                None => {
+                    let arrived = incoming.disposition.arrived;
+                    incoming.look_again(peer, |asked| {
+                        log.write(&Entry { peer, asked, status: 0, octets: 0, arrived })
+                    });
+                }
+            },
+            State::Content(_) | State::Open | State::Ended => {}
         }
     }
 
@@ -418,7 +463,7 @@ impl Exchange {
             Parsed::LaterMinorVersion(place) => {
                 self.take_head_of_later_version(place, input, service, on, out)
             }
-            Parsed::Reject(reject) => Step::Halt(input.len(), self.reject(reject, on, out)),
+            Parsed::Reject(reject) => Step::Halt(input.len(), self.reject_input(reject, input, on, out)),
         }
     }
 
@@ -439,7 +484,7 @@ impl Exchange {
             return self.begin_content(head, &source[..head.octets], following, service, on, out);
         }
         let answer = service.call(&head.request);
-        self.answered(answer, Disposition::of(head), head.octets, following, on, out)
+        self.answered(answer, &head.request, Disposition::of(head), head.octets, following, on, out)
     }
 
     #[cold]
@@ -458,7 +503,7 @@ impl Exchange {
         match parse::next(&rewritten, &mut storage, on.peer) {
             Parsed::Head(head) => self.take_parsed(&head, &rewritten, input, service, on, out),
             Parsed::Incomplete => Step::Halt(0, Progress::Receive { part: Part::Head }),
-            Parsed::Reject(reject) => Step::Halt(input.len(), self.reject(reject, on, out)),
+            Parsed::Reject(reject) => Step::Halt(input.len(), self.reject_input(reject, input, on, out)),
             Parsed::LaterMinorVersion(_) => unreachable!("it says HTTP/1.1 now"),
         }
     }
@@ -483,7 +528,8 @@ impl Exchange {
         }
         if matches!(head.framing, Framing::Length(length) if length > on.max_body) {
             let reject = Reject { status: Status::CONTENT_TOO_LARGE, head: disposition.head };
-            return Step::Halt(octets + following.len(), self.reject(reject, on, out));
+            let (question, arrived) = (Question::Here(&head.request), self.arrival(octets, on));
+            return Step::Halt(octets + following.len(), self.reject(reject, question, arrived, on, out));
         }
         if head.expects_continue {
             // also where some content is here already, which makes it superfluous (RFC 9110 section 10.1.1): so that
@@ -496,13 +542,15 @@ impl Exchange {
                 let (content, following) = following.split_at(length as usize);
                 let body = Bytes::copy_from_slice(content);
                 let answer = service.call(&Request { body: &body, ..head.request });
-                self.answered(answer, disposition, octets + content.len(), following, on, out)
+                let octets = octets + content.len();
+                self.answered(answer, &head.request, disposition, octets, following, on, out)
             }
             framing => {
                 self.state = State::Content(Box::new(Incoming {
                     head: source.to_vec(),
                     content: Content::new(framing, Sink::collect(framing), on.max_body),
-                    disposition,
+                    disposition: Disposition { arrived: self.arrival(octets, on), ..disposition },
+                    record: None,
                     count: 0,
                 }));
                 Step::Onward(octets)
@@ -527,13 +575,12 @@ impl Exchange {
                 if head.expects_continue {
                     out.extend_from_slice(response::CONTINUE);
                 }
+                let arrived = self.arrival(head.octets, on);
                 self.state = State::Content(Box::new(Incoming {
                     head: Vec::new(),
                     content: Content::new(head.framing, Sink::Pass(sender), u64::MAX),
-                    disposition: Disposition {
-                        arrived: self.arrival(head.octets, on),
-                        ..Disposition::of(head)
-                    },
+                    disposition: Disposition { arrived, ..Disposition::of(head) },
+                    record: keep(&head.request, arrived, on),
                     count: 0,
                 }));
                 Step::Onward(head.octets)
@@ -559,9 +606,10 @@ impl Exchange {
             head: Vec::new(),
             content: Content::new(head.framing, Sink::Discard, DISCARDED_OCTETS_MAX),
             disposition,
+            record: None,
             count: 0,
         }));
-        match self.write(response, disposition, following, on, out) {
+        match self.write(response, Question::Here(&head.request), disposition, following, on, out) {
             None => Step::Onward(head.octets),
             Some(progress) => Step::Halt(head.octets, progress),
         }
@@ -590,9 +638,8 @@ impl Exchange {
             }
             Err(_) if incoming.is_answered() => return Step::Halt(input.len(), self.close_unheard()),
             Err(status) => {
-                incoming.content.fail(io::ErrorKind::InvalidData);
-                let reject = Reject { status, head: incoming.disposition.head };
-                return Step::Halt(input.len(), self.reject(reject, on, out));
+                let progress = self.reject_content(status, io::ErrorKind::InvalidData, on, out);
+                return Step::Halt(input.len(), progress);
             }
         };
         let State::Content(incoming) = std::mem::take(&mut self.state) else { unreachable!("as above") };
@@ -600,23 +647,25 @@ impl Exchange {
             return Step::Onward(octets);
         }
         let passed_on = incoming.is_passed_on();
-        let Incoming { head, content, disposition, .. } = *incoming;
+        let Incoming { head, content, disposition, record, .. } = *incoming;
         let (body, mut storage) = (content.finish(), FieldStorage::default());
         if passed_on {
-            let arrived = self.arrival(octets, on);
-            self.state = State::Waiting(Disposition { arrived, ..disposition });
+            let disposition = Disposition { arrived: self.arrival(octets, on), ..disposition };
+            self.state = State::Waiting(Owing { disposition, record });
             return Step::Halt(octets, Progress::Wait);
         }
         let request = parse::again(&head, &mut storage, on.peer);
         let request = request.expect("it was a whole head before its content came");
         let answer = service.call(&Request { body: &body, ..request });
-        self.answered(answer, disposition, octets, &input[octets..], on, out)
+        self.answered(answer, &request, disposition, octets, &input[octets..], on, out)
     }
 
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "one call, taken apart for its readers")]
     fn answered(
         &mut self,
         answer: Answer,
+        request: &Request<'_>,
         disposition: Disposition,
         octets: usize,
         following: &[u8],
@@ -625,9 +674,12 @@ impl Exchange {
     ) -> Step {
         let disposition = Disposition { arrived: self.arrival(octets, on), ..disposition };
         let progress = match answer {
-            Answer::Now(response) => self.write(response, disposition, following, on, out),
+            Answer::Now(response) => {
+                self.write(response, Question::Here(request), disposition, following, on, out)
+            }
             Answer::Later => {
-                self.state = State::Waiting(disposition);
+                let record = keep(request, disposition.arrived, on);
+                self.state = State::Waiting(Owing { disposition, record });
                 Some(Progress::Wait)
             }
         };
@@ -642,6 +694,7 @@ impl Exchange {
     fn write(
         &mut self,
         response: Response,
+        question: Question<'_>,
         disposition: Disposition,
         following: &[u8],
         on: &Conditions<'_>,
@@ -659,9 +712,18 @@ impl Exchange {
             _ => ConnectionField::Silent,
         };
         let Disposition { version, head: head_only, arrived, .. } = disposition;
-        on.tally.answered(response.code(), arrived);
+        let status = response.code();
+        on.tally.answered(status, arrived);
         let framing = response::Framing { connection, version, head_only, date: on.date };
-        let rest = response.write(out, framing);
+        let rest = match on.log {
+            None => response.write(out, framing),
+            Some(log) => {
+                let content = ContentOctets { copied: response.copied(head_only), known: response.length() };
+                let rest = response.write(out, framing);
+                note(log, question, Told { status, arrived, peer: on.peer }, content, rest.as_ref());
+                rest
+            }
+        };
         if last {
             let linger = !asked || self.is_amid_content();
             self.end();
@@ -670,15 +732,62 @@ impl Exchange {
         rest.map(|rest| Progress::Resume { rest: Some(rest) })
     }
 
-    fn reject(&mut self, reject: Reject, on: &Conditions<'_>, out: &mut Vec<u8>) -> Progress {
+    /// What has come is no request.
+    #[cold]
+    fn reject_input(
+        &mut self,
+        reject: Reject,
+        input: &[u8],
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        self.reject(reject, Question::Input(input), on.tally.now(), on, out)
+    }
+
+    /// The content of a request that nobody has answered will not be whole; who waits for it hears why.
+    #[cold]
+    fn reject_content(
+        &mut self,
+        status: Status,
+        why: io::ErrorKind,
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        let State::Content(mut incoming) = std::mem::take(&mut self.state) else {
+            unreachable!("the caller looked")
+        };
+        incoming.content.fail(why);
+        let Disposition { head, arrived, .. } = incoming.disposition;
+        let (reject, mut storage) = (Reject { status, head }, FieldStorage::default());
+        let record = incoming.record.take();
+        match parse::again(&incoming.head, &mut storage, on.peer) {
+            Some(request) => self.reject(reject, Question::Here(&request), arrived, on, out),
+            None => self.reject(reject, Question::Kept(record), arrived, on, out),
+        }
+    }
+
+    fn reject(
+        &mut self,
+        reject: Reject,
+        question: Question<'_>,
+        arrived: Nanos,
+        on: &Conditions<'_>,
+        out: &mut Vec<u8>,
+    ) -> Progress {
         let framing = response::Framing {
             connection: ConnectionField::Close,
             version: Version::Http11,
             head_only: reject.head,
             date: on.date,
         };
-        on.tally.refused(reject.status.code());
-        let rest = Response::status(reject.status).write(out, framing);
+        let (status, response) = (reject.status.code(), Response::status(reject.status));
+        on.tally.refused(status);
+        if let Some(log) = on.log {
+            // it is short enough to stand behind its head
+            let content = ContentOctets { copied: response.copied(reject.head), known: None };
+            note(log, question, Told { status, arrived, peer: on.peer }, content, None);
+        }
+        let rest = response.write(out, framing);
         self.end();
         Progress::Close { rest, linger: true }
     }
@@ -693,6 +802,59 @@ impl Exchange {
         self.state = State::Ended;
         self.unread = Vec::new();
         self.arrivals = Arrivals::None;
+    }
+}
+
+/// What is known of an answer beside its request.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    status: u16,
+    arrived: Nanos,
+    peer: Option<SocketAddr>,
+}
+
+/// Octets of an answer's content.
+#[derive(Debug, Clone, Copy)]
+struct ContentOctets {
+    /// So many stand behind the head.
+    copied: u64,
+    /// So many there are, if that is known before.
+    known: Option<u64>,
+}
+
+/// For the log, where the answer comes later.
+#[inline]
+fn keep(request: &Request<'_>, arrived: Nanos, on: &Conditions<'_>) -> Option<Box<Record>> {
+    let peer = on.peer;
+    on.log.map(|log| log.keep(&Entry { peer, asked: request.asked(), status: 0, octets: 0, arrived }))
+}
+
+/// Tells the log of an answer: that it is complete, or that the rest of its content is about to be sent.
+#[inline(never)]
+fn note(log: &AccessLog, question: Question<'_>, told: Told, content: ContentOctets, rest: Option<&Rest>) {
+    let Told { status, arrived, peer } = told;
+    let asked = match &question {
+        Question::Here(request) => request.asked(),
+        Question::Input(input) => Asked::of_input(input),
+        Question::Kept(_) => Asked::default(),
+    };
+    let entry = Entry { peer, asked, status, octets: content.copied, arrived };
+    let mut record = match question {
+        Question::Kept(Some(record)) => record,
+        Question::Kept(None) => return,
+        Question::Here(_) | Question::Input(_) if rest.is_none() => return log.write(&entry),
+        Question::Here(_) | Question::Input(_) => log.keep(&entry),
+    };
+    record.set_arrived(arrived);
+    // an answer that stands ready brings its head with it
+    let head = match (rest, content.known) {
+        (Some(Rest::Bytes(octets)), Some(length)) => octets.len() as u64 - length,
+        _ => 0,
+    };
+    record.begin(status, head);
+    match rest {
+        None => log.finish(record, content.copied),
+        Some(_) => log.begin(record),
     }
 }
 
@@ -752,6 +914,15 @@ impl Incoming {
     fn is_passed_on(&self) -> bool {
         matches!(self.content.sink(), Sink::Pass(_))
     }
+
+    /// Looks once more at a head that was kept.
+    #[cold]
+    fn look_again(&self, peer: Option<SocketAddr>, look: impl FnOnce(Asked<'_>)) {
+        let mut storage = FieldStorage::default();
+        if let Some(request) = parse::again(&self.head, &mut storage, peer) {
+            look(request.asked());
+        }
+    }
 }
 
 impl Disposition {
@@ -774,6 +945,7 @@ fn holds_a_head(input: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access_log::Format;
     use crate::http::Pieces;
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -854,7 +1026,7 @@ mod tests {
     }
 
     fn conditions<'a>(date: &'a Date, tally: &'a Tally) -> Conditions<'a> {
-        Conditions { date, draining: false, peer: None, max_body: MAX_BODY, tally }
+        Conditions { date, draining: false, peer: None, max_body: MAX_BODY, tally, log: None }
     }
 
     fn echo(path: &str) -> Response {
@@ -872,10 +1044,13 @@ mod tests {
         draining: bool,
         sent: Vec<u8>,
         closed: Option<bool>,
+        log: AccessLog,
     }
 
     impl Played {
         fn new() -> Played {
+            let log = AccessLog::new(Format::Common, 0, 0, || 0);
+            log.set_time(SystemTime::UNIX_EPOCH, 0);
             Played {
                 exchange: Exchange::default(),
                 echo: Echo::default(),
@@ -883,6 +1058,7 @@ mod tests {
                 draining: false,
                 sent: vec![],
                 closed: None,
+                log,
             }
         }
 
@@ -893,6 +1069,14 @@ mod tests {
                 peer: None,
                 max_body: MAX_BODY,
                 tally: &Tally::default(),
+                log: Some(&self.log),
+            };
+            let send = |rest: Option<Rest>, sent: &mut Vec<u8>| {
+                let begun = self.log.take_begun();
+                assert_eq!(begun.is_some(), rest.is_some(), "{rest:?}");
+                let octets = octets(rest);
+                sent.extend_from_slice(&octets);
+                begun.into_iter().for_each(|record| self.log.finish(record, octets.len() as u64));
             };
             let mut progress = self.exchange.feed(input, &mut self.echo, &on, &mut self.sent);
             loop {
@@ -903,16 +1087,24 @@ mod tests {
                         Some(reply) => self.exchange.complete(reply, &on, &mut self.sent),
                     },
                     Progress::Resume { rest } => {
-                        self.sent.extend_from_slice(&octets(rest));
+                        send(rest, &mut self.sent);
                         self.exchange.resume(&mut self.echo, &on, &mut self.sent)
                     }
                     Progress::Close { rest, linger } => {
-                        self.sent.extend_from_slice(&octets(rest));
+                        send(rest, &mut self.sent);
                         self.closed = Some(linger);
                         return;
                     }
                 };
             }
+        }
+
+        /// What the log has of each request: from its request line on.
+        fn lines(&self) -> Vec<String> {
+            let batch = self.log.take_batch().unwrap_or_default();
+            let lines = String::from_utf8(batch.clone()).unwrap();
+            self.log.give_back(batch);
+            lines.lines().map(|line| line.split_once("] ").unwrap().1.to_owned()).collect()
         }
 
         /// Statuses and bodies, in order.
@@ -962,6 +1154,73 @@ mod tests {
         let bodies: Vec<_> = played.answers().into_iter().map(|(_, body)| body).collect();
         assert_eq!(bodies, ["/1", "late", "/3", "late", "late"]);
         assert_eq!((played.closed, played.exchange.unread()), (None, 0));
+    }
+
+    #[test]
+    fn every_answer_is_one_line_of_the_log() {
+        let big = DISCARDED_OCTETS_MAX + 1;
+        let table = [
+            (get("/1"), "\"GET /1 HTTP/1.1\" 200 2"),
+            (get("/later?a=\"b\""), "\"GET /later?a=\\x22b\\x22 HTTP/1.1\" 200 4"),
+            (get("/big/20000"), "\"GET /big/20000 HTTP/1.1\" 200 20000"),
+            (get("/1").replace("GET", "HEAD"), "\"HEAD /1 HTTP/1.1\" 200 0"),
+            (get("/1").replace("HTTP/1.1", "HTTP/1.0"), "\"GET /1 HTTP/1.0\" 200 2"),
+            (post("/a", "Content-Length: 3", "xyz"), "\"POST /a HTTP/1.1\" 200 5"),
+            (
+                post("/a", "Transfer-Encoding: chunked", &chunks(&["xyz".into()])),
+                "\"POST /a HTTP/1.1\" 200 5",
+            ),
+            (post("/pieces", "Content-Length: 3", "xyz"), "\"POST /pieces HTTP/1.1\" 200 10"),
+            (post("/some/1", "Content-Length: 3", "xyz"), "\"POST /some/1 HTTP/1.1\" 200 8"),
+            (post("/unwanted", "Content-Length: 3", "xyz"), "\"POST /unwanted HTTP/1.1\" 405 18"),
+            (post("/unwanted", &format!("Content-Length: {big}"), ""), "\"POST /unwanted HTTP/1.1\" 405 18"),
+            (post("/a", "Content-Length: 100001", ""), "\"POST /a HTTP/1.1\" 413 17"),
+            (post("/a", "Transfer-Encoding: chunked", "x\r\n"), "\"POST /a HTTP/1.1\" 400 11"),
+            (post("/pieces", "Transfer-Encoding: chunked", "x\r\n"), "\"POST /pieces HTTP/1.1\" 400 11"),
+            ("BREW / HTTP/1.1\r\nHost: a\r\n\r\n".into(), "\"BREW / HTTP/1.1\" 501 15"),
+            ("\x16\x03\x01".into(), "\"\\x16\\x03\\x01\" 400 11"),
+        ];
+        for (input, line) in table {
+            let mut played = Played::new();
+            played.feed(input.as_bytes());
+            assert_eq!(played.lines(), [line], "{input}");
+            played.exchange.abandon(None, &played.log);
+            assert_eq!(played.lines(), [""; 0], "{input}");
+        }
+        let mut pipelined = Played::new();
+        pipelined.feed(["/1", "/later", "/big/5000", "/4"].map(get).concat().as_bytes());
+        let octets: Vec<_> =
+            pipelined.lines().iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(octets, ["2", "4", "5000", "2"]);
+    }
+
+    #[test]
+    fn a_request_that_is_not_answered_is_one_line_of_the_log() {
+        let (chunked, length) = ("Transfer-Encoding: chunked", "Content-Length: 9");
+        for (input, left, late) in [
+            (get("/later"), "\"GET /later HTTP/1.1\" 000 0", None),
+            (post("/a", length, "xyz"), "\"POST /a HTTP/1.1\" 000 0", Some("\"POST /a HTTP/1.1\" 408 15")),
+            (
+                post("/pieces", chunked, ""),
+                "\"POST /pieces HTTP/1.1\" 000 0",
+                Some("\"POST /pieces HTTP/1.1\" 408 15"),
+            ),
+            (post("/unwanted", length, ""), "", Some("")),
+            ("GET / HT".into(), "", Some("\"GET / HT\" 408 15")),
+        ] {
+            for (is_left, line) in [(true, Some(left)), (false, late)] {
+                let (Some(line), mut played) = (line, Played::new()) else { continue };
+                let tally = Tally::default();
+                let on = Conditions { log: Some(&played.log), ..conditions(&played.date, &tally) };
+                let _ = played.exchange.feed(input.as_bytes(), &mut played.echo, &on, &mut played.sent);
+                played.lines();
+                match is_left {
+                    true => played.exchange.abandon(None, &played.log),
+                    false => drop(played.exchange.time_out(&on, &mut played.sent)),
+                }
+                assert_eq!(played.lines().join("\n"), line, "{input}");
+            }
+        }
     }
 
     #[test]
@@ -1451,6 +1710,11 @@ mod tests {
             }
             prop_assert_eq!(&whole.sent, &split.sent);
             prop_assert_eq!(whole.closed, split.closed);
+            // of what is no request the log has what was there when that was known
+            let answers = |lines: Vec<String>| -> Vec<String> {
+                lines.iter().map(|line| line.rsplit_once("\" ").unwrap().1.to_owned()).collect()
+            };
+            prop_assert_eq!(answers(whole.lines()), answers(split.lines()));
         }
 
         #[test]

@@ -3,6 +3,7 @@
 //! Neighbours: made by `parse`, passed on by `exchange`.
 
 use super::pipe::Pieces;
+use crate::access_log::Asked;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -165,6 +166,31 @@ impl<'a> Request<'a> {
         self.peer
     }
 
+    /// What an access log says of it.
+    #[inline]
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let (method, target, version) = (self.method.as_str(), self.target, self.version.as_str());
+        let mut asked = Asked {
+            method: method.as_bytes(),
+            target: target.as_bytes(),
+            version: version.as_bytes(),
+            ..Asked::default()
+        };
+        for header in self.headers.0 {
+            // the length tells most fields apart from these without looking at a letter
+            match header.name.len() {
+                7 if header.name.eq_ignore_ascii_case("referer") => {
+                    asked.referer.get_or_insert(header.value);
+                }
+                10 if header.name.eq_ignore_ascii_case("user-agent") => {
+                    asked.user_agent.get_or_insert(header.value);
+                }
+                _ => {}
+            }
+        }
+        asked
+    }
+
     /// For tests of those who answer requests.
     #[cfg(test)]
     pub(crate) fn example(
@@ -240,6 +266,16 @@ impl Method {
             "PATCH" => Method::Patch,
             _ => return None,
         })
+    }
+}
+
+impl Version {
+    /// As it stands in a request line.
+    fn as_str(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
     }
 }
 

@@ -618,6 +618,21 @@ impl Response {
             && self.status.has_content()
     }
 
+    /// How long its content is, where that is in memory.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.body().map(|content| content.len() as u64)
+    }
+
+    /// How much of the content [`Response::write`] puts behind the head; the rest is what it gives.
+    #[inline]
+    pub(super) fn copied(&self, head_only: bool) -> u64 {
+        match &self.body {
+            _ if head_only || !self.status.has_content() => 0,
+            Body::Bytes(bytes) if bytes.len() <= COPIED_BODY_OCTETS_MAX => bytes.len() as u64,
+            _ => 0,
+        }
+    }
+
     /// Writes the head, and the content behind it unless that is to be sent from where it is.
     #[inline]
     #[doc(hidden)]

@@ -120,7 +120,7 @@ impl Channel {
     }
 
     /// Sends a socket, owned or shared, with a message. It is made non-blocking: a Node peer does not do that, and one
-    /// blocking accept would stop it for good. Our copy is dropped once the kernel has it, that of a `net.Socket` once
+    /// blocking accept would stop it for good. (A log is not: it may be a terminal that others write to.) Our copy is dropped once the kernel has it, that of a `net.Socket` once
     /// the peer has it.
     ///
     /// # Errors
@@ -132,7 +132,9 @@ impl Channel {
         fd: impl Into<Arc<OwnedFd>>,
     ) -> io::Result<()> {
         let fd = fd.into();
-        set_nonblocking(&*fd)?;
+        if kind != HandleKind::AccessLog {
+            set_nonblocking(&*fd)?;
+        }
         self.outbox.push_handle(node::handle(&kind, &message)?, kind, message, fd);
         self.flush()
     }

@@ -45,6 +45,10 @@ pub enum HandleKind {
     /// Any stream socket; a bare handle in Node, as its cluster module sends them.
     #[serde(rename = "net.Native")]
     Native,
+    /// The file that a worker writes requests to. Only between a uringd master and its workers, which have said in our own
+    /// words who they are; to everybody else it is a kind that nobody knows.
+    #[serde(rename = "uringd.AccessLog")]
+    AccessLog,
     /// A UDP socket; `dgram.Socket` in Node. We receive (and close) these, never send them.
     #[serde(rename = "dgram.Socket")]
     DgramSocket,
@@ -295,6 +299,10 @@ mod tests {
             (
                 json!({"cmd": "NODE_HANDLE", "type": "net.Socket", "msg": {"a": 1}, "key": "4:::0"}),
                 handle_of(HandleKind::Socket, json!({"a": 1}), Some("4:::0")),
+            ),
+            (
+                json!({"cmd": "NODE_HANDLE", "type": "uringd.AccessLog", "msg": null}),
+                handle_of(HandleKind::AccessLog, json!(null), None),
             ),
             (
                 json!({"cmd": "NODE_HANDLE", "type": "dgram.Socket", "dgramType": "udp4", "msg": 1}),

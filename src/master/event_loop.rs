@@ -4,6 +4,7 @@
 //! Neighbours: `lifecycle` decides, `spawn` starts processes, `orphans` reaps those that are not ours, `listeners` made the
 //! sockets, `report` logs.
 
+use super::access_log::AccessLogFile;
 use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, Unmet, WorkerStatus};
 use super::generation::Generation;
 use super::history::{History, unix_time};
@@ -29,6 +30,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -96,6 +98,8 @@ struct Process {
     started: (Instant, SystemTime),
     /// `None` once it is read to its end.
     channel: Option<Channel>,
+    /// What it was given to write requests to.
+    access_log: Option<Rc<AccessLogFile>>,
     /// It has spoken, and was told how to serve.
     online: bool,
     reaped: bool,
@@ -301,6 +305,7 @@ impl EventLoop {
                     child,
                     started: (Instant::now(), SystemTime::now()),
                     channel: Some(channel),
+                    access_log: None,
                     online: false,
                     reaped: false,
                     lost: 0,
@@ -435,6 +440,7 @@ impl EventLoop {
             Signal::SIGHUP => Command::Roll,
             Signal::SIGTTIN => Command::Grow,
             Signal::SIGTTOU => Command::Shrink,
+            Signal::SIGUSR1 => return self.reopen_access_log(),
             _ => return tracing::info!(%signal, "reserved: nothing to do yet"),
         };
         self.stops += u32::from(matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT));
@@ -697,6 +703,9 @@ impl EventLoop {
             Received::HandleLost { kind: HandleKind::Server, .. } => {
                 self.trouble(id, "a listening socket did not reach it".into());
             }
+            Received::HandleLost { kind: HandleKind::AccessLog, .. } => {
+                self.trouble(id, "the file of the access log did not reach it".into());
+            }
             Received::HandleLost { .. } => {
                 self.trouble(id, "a socket sent to it is lost: it has no descriptor left".into());
             }
@@ -749,12 +758,55 @@ impl EventLoop {
             settings: generation.config.worker_settings(),
         };
         let mut said = channel.send_to_worker(&ToWorker::Start(start));
+        if let Some(log) = &generation.access_log {
+            said = said
+                .and_then(|()| channel.send_handle(HandleKind::AccessLog, "access log".into(), log.file()));
+            worker.access_log = Some(Rc::clone(log));
+        }
         for bound in &generation.bound {
             said = said.and_then(|()| {
                 channel.send_handle(HandleKind::Server, "server".into(), Arc::clone(&bound.socket))
             });
         }
         self.check_said(id, said);
+    }
+
+    /// SIGUSR1: the file has been moved away. Each worker writes what it has to the old one, and then goes on with the new
+    /// one.
+    fn reopen_access_log(&mut self) {
+        let logs = self.access_logs();
+        if logs.is_empty() {
+            return tracing::info!("SIGUSR1: there is no access log to reopen");
+        }
+        for log in logs.iter().filter(|log| log.reopen()) {
+            self.hand_out(log);
+        }
+    }
+
+    /// All that are in use: while a reload is under way there may be several.
+    fn access_logs(&self) -> Vec<Rc<AccessLogFile>> {
+        let generations = [Some(&self.in_force), self.tried.as_ref(), self.given_up.as_ref()];
+        let of_generations = generations.into_iter().flatten().filter_map(|one| one.access_log.as_ref());
+        let of_workers = self.workers.values().filter_map(|worker| worker.access_log.as_ref());
+        let mut all: Vec<Rc<AccessLogFile>> = Vec::new();
+        for log in of_generations.chain(of_workers) {
+            if !all.iter().any(|other| Rc::ptr_eq(other, log)) {
+                all.push(Rc::clone(log));
+            }
+        }
+        all
+    }
+
+    fn hand_out(&mut self, log: &Rc<AccessLogFile>) {
+        let mut said = Vec::new();
+        for (id, worker) in &mut self.workers {
+            let writes = worker.access_log.as_ref().is_some_and(|own| Rc::ptr_eq(own, log));
+            if let Some(channel) = worker.channel.as_mut().filter(|_| writes) {
+                let sent = channel.send_handle(HandleKind::AccessLog, "access log".into(), log.file());
+                said.push((*id, sent));
+            }
+        }
+        said.into_iter().for_each(|(id, said)| self.check_said(id, said));
     }
 
     fn disconnected(&mut self, id: WorkerId) {

@@ -1,13 +1,15 @@
-//! What workers are started with, from one reading of the configuration to the next: the settings and the listening
-//! sockets. A reload makes the next one beside the one in force, sharing the sockets that stay, so that giving it up is to
+//! What workers are started with, from one reading of the configuration to the next: the settings, the listening
+//! sockets and the access log. A reload makes the next one beside the one in force, sharing the sockets that stay, so that giving it up is to
 //! drop it.
 //!
 //! Neighbours: `event_loop` has the one in force and the one that is tried; `listeners` binds.
 
+use super::access_log::AccessLogFile;
 use super::lifecycle::{Limits, Settings};
 use super::listeners::{self, Bound};
 use crate::config::{Config, Listen, Origins};
 use crate::error::Result;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// See the module's comment.
@@ -21,6 +23,8 @@ pub struct Generation {
     pub origins: Origins,
     /// The sockets, those of the service manager first, then in the order of `config.listen`; empty once the server stops.
     pub bound: Vec<Arc<Bound>>,
+    /// What requests are written to. Opened for each one anew, as a rotation would have it.
+    pub access_log: Option<Rc<AccessLogFile>>,
     /// Those that the service manager gave: no reload takes them away.
     inherited: Vec<Arc<Bound>>,
 }
@@ -29,19 +33,21 @@ impl Generation {
     /// The one to start with.
     ///
     /// # Errors
-    /// The first address that cannot be had, and why.
+    /// The first address that cannot be had, and why; the access log that cannot.
     pub fn first(config: Config, origins: Origins, inherited: Vec<Arc<Bound>>) -> Result<Generation> {
         let bound = bind(&config, &inherited, &[])?;
-        Ok(Generation { number: 1, config, origins, bound, inherited })
+        let access_log = AccessLogFile::open(&config)?;
+        Ok(Generation { number: 1, config, origins, bound, access_log, inherited })
     }
 
     /// The one that would follow; nothing of this one is touched.
     ///
     /// # Errors
-    /// The first new address that cannot be had, and why.
+    /// The first new address that cannot be had, and why; the access log that cannot.
     pub fn next(&self, number: u64, config: Config, origins: Origins) -> Result<Generation> {
         let bound = bind(&config, &self.inherited, &self.bound)?;
-        Ok(Generation { number, config, origins, bound, inherited: self.inherited.clone() })
+        let access_log = AccessLogFile::open(&config)?;
+        Ok(Generation { number, config, origins, bound, access_log, inherited: self.inherited.clone() })
     }
 
     /// Settings of sockets that were there before are theirs now as well. What fails is said, and they go on as they are.

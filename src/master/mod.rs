@@ -7,6 +7,7 @@
 //!
 //! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
 
+mod access_log;
 mod ask;
 pub(crate) mod control;
 mod event_loop;

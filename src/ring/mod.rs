@@ -12,7 +12,7 @@ mod setup;
 mod token;
 
 pub use buffers::{Buffers, Lease, PoolSize};
-pub use op::{Completion, FileDone, FileOp, FileOutcome, Message, Op, Payload, Received};
+pub use op::{Append, Completion, FileDone, FileOp, FileOutcome, Message, Op, Payload, Received};
 pub use outbox::{Outbox, Span};
 pub use setup::{Features, Probed, kernel_at_least, kernel_release, probe};
 pub(crate) use setup::{LOCKED_OCTETS, sysctl_forbids};
@@ -64,6 +64,8 @@ pub struct Ring {
     populating: ManuallyDrop<HashMap<u32, MappedPiece>>,
     /// What `Op::File` has in flight, by number.
     files: ManuallyDrop<HashMap<u32, FileOp>>,
+    /// What `Op::Append` has in flight.
+    appending: ManuallyDrop<Option<Append>>,
     /// The headers of this turn's sends that have content behind their span.
     gathered: ManuallyDrop<Vec<GatherHeader>>,
     /// Where accepts write the client's address, by listener: one in flight each.
@@ -120,6 +122,7 @@ impl Ring {
             sends: ManuallyDrop::default(),
             populating: ManuallyDrop::default(),
             files: ManuallyDrop::default(),
+            appending: ManuallyDrop::default(),
             gathered: ManuallyDrop::default(),
             addresses: ManuallyDrop::default(),
             connecting: ManuallyDrop::default(),
@@ -215,7 +218,7 @@ impl Ring {
 
     fn push_entry(&mut self, entry: &squeue::Entry) {
         // SAFETY: everything an entry points to is owned by `self` (outbox and `gathered` until the swap that follows
-        // their submit, `sends`, `populating`, `files`, `addresses` and `connecting` until their completion) or is a
+        // their submit, `sends`, `populating`, `files`, `appending`, `addresses` and `connecting` until their completion) or is a
         // descriptor that the caller keeps open until the submit (see `Op`).
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.ring
@@ -288,6 +291,8 @@ impl Ring {
             Op::CancelReceive => return cancel(token, Kind::Receive),
             Op::CancelSend => return cancel(token, Kind::Send),
             Op::CancelFile => return cancel(token, Kind::File),
+            Op::CancelAppend => return cancel(token, Kind::Append),
+            Op::Append(append) => (Kind::Append, self.append(append)),
             Op::File(op) => (Kind::File, self.file(token.slot, op)),
         };
         entry.user_data(token.pack(kind))
@@ -343,6 +348,15 @@ impl Ring {
         }
     }
 
+    /// At the file's own position, which O_APPEND moves to its end, and which a pipe does not have.
+    fn append(&mut self, append: Append) -> squeue::Entry {
+        assert!(self.appending.is_none(), "one append in flight");
+        let Append { file, octets, range } = self.appending.insert(append);
+        let octets = &octets[range.clone()];
+        let count = octets.len().min(TRANSFER_OCTETS_MAX) as u32;
+        opcode::Write::new(Fd(file.as_raw_fd()), octets.as_ptr(), count).offset(u64::MAX).build()
+    }
+
     fn file_done(&mut self, number: u32, result: Result<usize, Errno>) -> FileDone {
         let mut op = self.files.remove(&number).expect("a file operation completes once");
         let result = result.map(|count| match &mut op {
@@ -390,6 +404,10 @@ impl Ring {
                 Completion::Populated { token, piece }
             }
             Kind::File => Completion::File { token, done: self.file_done(token.slot, result) },
+            Kind::Append => {
+                let append = self.appending.take().expect("an append completes once");
+                Completion::Appended { append, written: result }
+            }
             Kind::Shutdown => Completion::ShutDown { token },
             Kind::Close => Completion::Closed { token },
             Kind::Install => Completion::Installed {
@@ -458,6 +476,7 @@ impl Drop for Ring {
             ManuallyDrop::drop(&mut self.sends);
             ManuallyDrop::drop(&mut self.populating);
             ManuallyDrop::drop(&mut self.files);
+            ManuallyDrop::drop(&mut self.appending);
             ManuallyDrop::drop(&mut self.gathered);
             ManuallyDrop::drop(&mut self.addresses);
             ManuallyDrop::drop(&mut self.connecting);

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use nix::errno::Errno;
 use std::ffi::CString;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -63,6 +64,21 @@ pub enum Op<'a> {
     File(FileOp),
     /// Ends that early, if it has not begun.
     CancelFile,
+    /// Writes behind what a file has, or into a pipe; one in flight in a ring.
+    Append(Append),
+    /// Ends that early.
+    CancelAppend,
+}
+
+/// A stretch of memory that is written behind what a file has. The ring owns it until that is over.
+#[derive(Debug)]
+pub struct Append {
+    /// To which file, opened with O_APPEND.
+    pub file: Arc<OwnedFd>,
+    /// The memory.
+    pub octets: Vec<u8>,
+    /// Which of it.
+    pub range: Range<usize>,
 }
 
 /// What can be done with a file. The ring owns what an operation reads or writes until it is over.
@@ -215,6 +231,13 @@ pub enum Completion {
         /// What came of it.
         done: FileDone,
     },
+    /// An `Op::Append` is over.
+    Appended {
+        /// What was lent.
+        append: Append,
+        /// How many octets of it were written.
+        written: Result<usize, Errno>,
+    },
     /// A watched descriptor is ready, or the watch was cancelled.
     Watched {
         /// Which.
@@ -242,7 +265,12 @@ impl Op<'_> {
     pub(super) fn is_cancel(&self) -> bool {
         matches!(
             self,
-            Op::CancelAccept | Op::CancelConnect | Op::CancelReceive | Op::CancelSend | Op::CancelFile
+            Op::CancelAccept
+                | Op::CancelConnect
+                | Op::CancelReceive
+                | Op::CancelSend
+                | Op::CancelFile
+                | Op::CancelAppend
         )
     }
 }

@@ -30,11 +30,12 @@ pub(super) enum Kind {
     Watch,
     File,
     Connect,
+    Append,
     Cancel,
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 13] = [
         Kind::Accept,
         Kind::Receive,
         Kind::SendBatch,
@@ -46,6 +47,7 @@ impl Kind {
         Kind::Watch,
         Kind::File,
         Kind::Connect,
+        Kind::Append,
         Kind::Cancel,
     ];
 }

@@ -78,6 +78,8 @@ counters! {
     /// The longest turn, in nanoseconds, without its wait: for that long one handler kept all others waiting. The maximum of
     /// a pool is that of its workers.
     longest_turn_ns,
+    /// Lines of the access log that were lost: the disk was full, or did not keep up.
+    access_log_dropped,
 }
 
 impl Counters {
@@ -120,7 +122,7 @@ mod tests {
     fn every_counter_has_its_place() {
         let values: Vec<u64> = (1..).take(Counters::NAMES.len()).collect();
         let counters = Counters::of_values(values.clone().try_into().unwrap());
-        assert_eq!((counters.accepted, counters.longest_turn_ns), (1, values.len() as u64));
+        assert_eq!((counters.accepted, counters.access_log_dropped), (1, values.len() as u64));
         assert_eq!(counters.values().to_vec(), values);
         assert_eq!(Counters::NAMES[2], "requests");
     }

@@ -62,7 +62,7 @@ impl Clock {
     /// Reads the clock anew, and leaves this turn's time what it is.
     #[inline]
     pub fn read(&self) -> Nanos {
-        nanos_since_start(Instant::now())
+        nanos_now()
     }
 
     /// Whether a turn that took so long is worth telling.
@@ -105,6 +105,11 @@ impl Clock {
         self.date = date;
         self.date_until = self.now + millis(left);
     }
+}
+
+/// What time it is, by the clock.
+pub fn nanos_now() -> Nanos {
+    nanos_since_start(Instant::now())
 }
 
 fn since_start(instant: Instant) -> Millis {

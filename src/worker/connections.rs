@@ -4,6 +4,7 @@
 //! Neighbours: `event_loop` moves connections through their lives; `ring` names them by `Token`.
 
 use super::queue::Queue;
+use crate::access_log::Record;
 use crate::http::{Exchange, Part};
 use crate::ring::{Span, Token};
 use std::net::SocketAddr;
@@ -67,6 +68,8 @@ pub struct Connection {
     pub sent: Span,
     /// Output that the socket does not take at once; what comes next of it is lent to the ring while `sending`.
     pub queue: Option<Box<Queue>>,
+    /// For the log: the answer whose content was handed over with this turn's output or the last one's.
+    pub telling: Option<Box<Record>>,
     /// The multishot receive is armed, or its last completion is still to come.
     pub receiving: bool,
     /// Its cancel is on its way.
@@ -186,6 +189,7 @@ impl Connection {
             span: Span::default(),
             sent: Span::default(),
             queue: None,
+            telling: None,
             receiving: false,
             cancelling: false,
             wide: false,

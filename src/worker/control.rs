@@ -26,6 +26,8 @@ pub enum Order {
     Message(Message),
     /// The handler's to decide about.
     Socket { socket: OwnedFd, message: Message },
+    /// Write requests to this file from now on.
+    AccessLog(OwnedFd),
     /// Accept no more, finish, exit.
     Drain { stop: bool },
     /// Give every connection to the master.
@@ -136,6 +138,9 @@ impl Control {
                 let message = Message::of(message);
                 self.orders.push_back(Order::Socket { socket: fd, message });
             }
+            Received::Handle { kind: HandleKind::AccessLog, fd, .. } if self.has_uringd_master() => {
+                self.orders.push_back(Order::AccessLog(fd));
+            }
             Received::Handle { kind, .. } => {
                 tracing::warn!(?kind, "the master sent a handle that is of no use here")
             }
@@ -157,6 +162,10 @@ impl Control {
                 Err(problem) => tracing::warn!(problem, "the master said something strange"),
             },
         }
+    }
+
+    fn has_uringd_master(&self) -> bool {
+        self.above.as_ref().is_some_and(|above| matches!(above.master, Master::Uringd { .. }))
     }
 
     fn told(&mut self, message: ToWorker) {

@@ -1,6 +1,6 @@
 //! A worker: one thread, one ring, one handler. `run` is a worker process's life from exec to exit, `run_alone` the same
 //! loop in a process that has no master; reading order after that: `event_loop`, `connections`, `queue`, `listeners`,
-//! `control`, `backlog`, `drain`, `timers`, `service`, `tasks`, `clock`, `meter`, `identity`.
+//! `control`, `backlog`, `drain`, `timers`, `service`, `tasks`, `clock`, `meter`, `journal`, `identity`.
 //!
 //! Neighbours: `cluster` starts it in a process that a master marked, `server` in any; `ring`, `http`, `ipc` and
 //! `handler` are what it is made of. It imports nothing of `master`.
@@ -12,6 +12,7 @@ mod control;
 mod drain;
 mod event_loop;
 mod identity;
+mod journal;
 mod listeners;
 mod meter;
 mod queue;
@@ -45,13 +46,14 @@ use crate::sys::{process, signal};
 use crate::{config, log};
 use control::Control;
 use event_loop::EventLoop;
+use journal::Journal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// Runs this process as a worker and gives its exit code. A uringd master says in `start` how to serve; another
-/// kind says nothing, and then `own_settings` do.
+/// kind says nothing, and then `own_settings` do, with the file of the access log.
 ///
 /// # Errors
 /// What keeps it from serving; the master was told.
@@ -59,7 +61,7 @@ pub(crate) fn run<H: IntoHandler>(
     channel: OwnedFd,
     stats: Option<OwnedFd>,
     master: Master,
-    own_settings: impl FnOnce() -> Result<WorkerSettings>,
+    own_settings: impl FnOnce() -> Result<(WorkerSettings, Option<OwnedFd>)>,
     make: impl FnOnce(Worker) -> H,
 ) -> Result<i32> {
     signal::ignore_the_masters();
@@ -72,24 +74,35 @@ pub(crate) fn run<H: IntoHandler>(
         }
     };
     say(&mut channel, &ToMaster::Online { protocol: PROTOCOL_VERSION, ring: report(&ring) });
-    let (start, heard) = match master {
-        Master::Uringd { .. } => wait_for_start(&mut channel)?,
+    let (start, heard, access_log) = match master {
+        Master::Uringd { .. } => {
+            let (start, heard) = wait_for_start(&mut channel)?;
+            (start, heard, None)
+        }
         Master::Foreign { .. } => {
-            let settings = own_settings()?;
-            (Start { id: 0, slot: 0, core: None, listeners: Vec::new(), settings }, Vec::new())
+            let (settings, access_log) = own_settings()?;
+            let start = Start { id: 0, slot: 0, core: None, listeners: Vec::new(), settings };
+            (start, Vec::new(), access_log)
         }
     };
+    let journal = start.settings.access_log.map(|format| Journal::new(format, start.slot, access_log));
     let area = area(stats)?;
-    serve(channel, master, ring, area, start, heard, make)
+    serve(Origin { channel, master, start, heard }, ring, area, journal, make)
+}
+
+/// Who has started this worker, and what it has said so far.
+struct Origin {
+    channel: Channel,
+    master: Master,
+    start: Start,
+    heard: Vec<Received>,
 }
 
 fn serve<H: IntoHandler>(
-    mut channel: Channel,
-    master: Master,
+    Origin { mut channel, master, start, heard }: Origin,
     mut ring: Ring,
     area: Area,
-    start: Start,
-    heard: Vec<Received>,
+    journal: Option<Journal>,
     make: impl FnOnce(Worker) -> H,
 ) -> Result<i32> {
     log::init(start.settings.log_format, start.settings.log_level);
@@ -134,7 +147,7 @@ fn serve<H: IntoHandler>(
         service::abort_on_panic();
     }
     let control = Control::new(channel, wake, master, start.settings.kill_timeout, heard, backlog);
-    EventLoop::new(ring, control, mailbox, start.settings, slots, area, handler).run()
+    EventLoop::new(ring, control, mailbox, start.settings, slots, area, handler).with_journal(journal).run()
 }
 
 /// Runs a worker's loop on this thread, for a program that has no master, until `stop` has been rung and the loop has
@@ -143,7 +156,7 @@ fn serve<H: IntoHandler>(
 /// # Errors
 /// What keeps it from serving.
 pub(crate) fn run_alone<H: Handler>(
-    settings: WorkerSettings,
+    (settings, access_log): (WorkerSettings, Option<OwnedFd>),
     core: Option<usize>,
     listeners: Vec<OwnedFd>,
     stop: Arc<EventFd>,
@@ -156,7 +169,9 @@ pub(crate) fn run_alone<H: Handler>(
     let _around = Around::remember();
     let mailbox = Mailbox::open().map_err(|e| Error::io("make an eventfd", e))?;
     let control = Control::alone(listeners, stop);
-    EventLoop::new(ring, control, mailbox, settings, slots, area(None)?, handler).run().map(|_| ())
+    let journal = settings.access_log.map(|format| Journal::new(format, 0, access_log));
+    let event_loop = EventLoop::new(ring, control, mailbox, settings, slots, area(None)?, handler);
+    event_loop.with_journal(journal).run().map(|_| ())
 }
 
 /// The memory that this worker's numbers go to: what its master reads, or its own where nobody does.

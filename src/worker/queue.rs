@@ -5,6 +5,7 @@
 //! Neighbours: `event_loop::sending` performs what `Next` says; `connections` keeps one per connection that needs it.
 
 use super::service;
+use crate::access_log::Record;
 use crate::http::{COPIED_BODY_OCTETS_MAX, FileRange, Pieces, Rest, Stream};
 use crate::ring::{Message, Payload};
 use crate::sys::file::{MappedPiece, PIECE_OCTETS};
@@ -26,6 +27,10 @@ pub struct Queue {
     /// What was cut short.
     unsent: Message,
     items: VecDeque<Item>,
+    /// Octets that have gone since the last `Item::End`.
+    counted: u64,
+    /// Octets that were taken on since.
+    unmarked: u64,
     /// A content was ended before its program did.
     ended_early: bool,
 }
@@ -34,6 +39,8 @@ enum Item {
     Bytes(Bytes),
     File(FileRange),
     Stream(Streamed),
+    /// All of an answer is before this. Octets are counted from one to the next.
+    End(Option<Box<Record>>),
 }
 
 /// Content that is made piece by piece.
@@ -66,6 +73,8 @@ pub enum Next {
     Populate(MappedPiece),
     /// Wait: the program makes the next piece later, and then wakes.
     Pending,
+    /// Tell the log: all of this answer has gone, which was so many octets.
+    Answered(Box<Record>, u64),
     /// Close the connection: the content is not what its head promised.
     Break(&'static str),
     /// Nothing: it is empty.
@@ -75,9 +84,52 @@ pub enum Next {
 impl Queue {
     /// Takes on octets.
     pub fn push(&mut self, octets: Bytes) {
+        self.unmarked += octets.len() as u64;
         if !octets.is_empty() {
             self.items.push_back(Item::Bytes(octets));
         }
+    }
+
+    /// Takes on content that was to leave behind what was taken on last, and what the log has of its answer.
+    pub fn push_behind(&mut self, content: Option<Bytes>, record: Option<Box<Record>>) {
+        content.into_iter().for_each(|content| self.push_rest(Rest::Bytes(content)));
+        if let Some(record) = record {
+            // it knows already what comes before it
+            self.unmarked = 0;
+            self.items.push_back(Item::End(Some(record)));
+        }
+    }
+
+    /// What was taken on last ends an answer that the log is to be told of.
+    pub fn push_end(&mut self, mut record: Box<Record>) {
+        record.lead_by(mem::take(&mut self.unmarked));
+        self.items.push_back(Item::End(Some(record)));
+    }
+
+    /// The same for what is put to the front next; even if the log need not be told, what follows is counted anew.
+    pub fn push_end_front(&mut self, record: Option<Box<Record>>) {
+        self.items.push_front(Item::End(record));
+    }
+
+    /// Nothing more of it is wanted but what the log is told: see [`Queue::into_cut`].
+    pub fn abandon(&mut self) {
+        self.unsent = Message::default();
+        self.items.retain(|item| matches!(item, Item::End(_)));
+    }
+
+    /// So many octets of what was abandoned have gone all the same.
+    pub fn count(&mut self, octets: usize) {
+        self.counted += octets as u64;
+    }
+
+    /// The answers that did not go out whole, and how much of each did.
+    pub fn into_cut(self) -> impl Iterator<Item = (Box<Record>, u64)> {
+        let ends = self.items.into_iter().filter_map(|item| match item {
+            Item::End(record) => Some(record),
+            _ => None,
+        });
+        let octets = std::iter::once(self.counted).chain(std::iter::repeat(0));
+        ends.zip(octets).filter_map(|(record, octets)| Some((record?, octets)))
     }
 
     /// Puts octets before all others.
@@ -118,6 +170,7 @@ impl Queue {
     /// So much of a message has gone. False if its file was truncated meanwhile: what went may have been zeros.
     pub fn sent(&mut self, mut message: Message, octets: usize) -> bool {
         message.advance(octets);
+        self.count(octets);
         let intact = match &message.body {
             Payload::Mapped(piece) => piece.file().is_intact(),
             Payload::Empty | Payload::Bytes(_) => true,
@@ -131,6 +184,9 @@ impl Queue {
         if !self.unsent.is_empty() {
             return Next::Send(mem::take(&mut self.unsent));
         }
+        if let Some((record, octets)) = self.take_end() {
+            return Next::Answered(record, octets);
+        }
         let head = self.take_bytes();
         match self.items.pop_front() {
             None if head.is_empty() => Next::Done,
@@ -143,7 +199,24 @@ impl Queue {
             }
             Some(Item::File(part)) => self.next_of_file(head, part, now_ms),
             Some(Item::Stream(streamed)) => self.next_of_stream(head, streamed, panicked, waker),
+            Some(end @ Item::End(_)) => {
+                self.items.push_front(end);
+                Next::Send(Message::of(head))
+            }
         }
+    }
+
+    /// What ends here and the log is to be told of.
+    fn take_end(&mut self) -> Option<(Box<Record>, u64)> {
+        while let Some(Item::End(record)) = self.items.front_mut() {
+            let record = record.take();
+            self.items.pop_front();
+            let octets = mem::take(&mut self.counted);
+            if let Some(record) = record {
+                return Some((record, octets));
+            }
+        }
+        None
     }
 
     fn take_bytes(&mut self) -> Bytes {
@@ -304,6 +377,7 @@ mod tests {
                 }
                 Next::Populate(piece) => piece.mark_warm(0),
                 Next::Break(why) => return Err(why),
+                Next::Answered(..) => return Err("answered"),
                 Next::Pending => return Err("pending"),
                 Next::Done => return Ok(out),
             }
@@ -509,6 +583,7 @@ mod tests {
                             ended |= !queue.sent(message, all);
                         }
                         Next::Break(_) => ended = true,
+                        Next::Answered(..) => panic!("nobody asked"),
                         Next::Pending | Next::Done => break,
                     }
                     if ended {
@@ -518,5 +593,103 @@ mod tests {
                 assert!(ended, "truncated to {keep} after {sent_before} steps");
             }
         }
+    }
+
+    fn record() -> Box<Record> {
+        let mut record = Box::<Record>::default();
+        record.begin(200, 0);
+        record
+    }
+
+    /// What of each answer the log hears, when a socket takes so many octets at a time, and so many messages at most.
+    fn answered(mut queue: Queue, at_most: usize, messages: usize) -> Vec<u64> {
+        let mut heard = vec![];
+        let mut sends = 0;
+        loop {
+            match queue.next(0, &mut false, &asleep) {
+                Next::Answered(record, octets) => heard.push(record.entry(octets).octets),
+                Next::Send(_) if sends == messages => break,
+                Next::Send(message) => {
+                    sends += 1;
+                    let octets = message.len().min(at_most);
+                    assert!(queue.sent(message, octets));
+                }
+                Next::Populate(piece) => piece.mark_warm(0),
+                Next::Done => return heard,
+                Next::Pending | Next::Break(_) => break,
+            }
+        }
+        queue.abandon();
+        heard.extend(queue.into_cut().map(|(record, octets)| record.entry(octets).octets));
+        heard
+    }
+
+    /// A short answer and the head of a long one; the long one's content; another such pair.
+    fn two_answers(content: impl Fn() -> Rest) -> Queue {
+        let mut queue = Queue::default();
+        for _ in 0..2 {
+            queue.push(Bytes::from("short, head"));
+            queue.push_rest(content());
+            queue.push_end(record());
+        }
+        queue
+    }
+
+    #[test]
+    fn each_answer_is_told_of_when_all_of_it_has_gone() {
+        let bytes = || Rest::Bytes(vec![7; 2 * PIECE + 5].into());
+        let chunks = || stream(["ab", "c"].map(|piece| Ok(Bytes::from(piece))).into_iter().collect(), true);
+        for at_most in [100_000, usize::MAX] {
+            let octets = 2 * PIECE as u64 + 5;
+            assert_eq!(answered(two_answers(bytes), at_most, usize::MAX), [octets, octets]);
+        }
+        for at_most in [1, 4, usize::MAX] {
+            let octets = "2\r\nab\r\n1\r\nc\r\n0\r\n\r\n".len() as u64;
+            assert_eq!(answered(two_answers(chunks), at_most, usize::MAX), [octets, octets]);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_told_of_as_far_as_it_went() {
+        let bytes = || Rest::Bytes(vec![7; 1_000].into());
+        for (at_most, messages, expected) in [
+            (5, 0, [0, 0]),
+            (5, 2, [0, 0]),
+            (5, 3, [4, 0]),
+            (600, 1, [589, 0]),
+            (600, 2, [1_000, 0]),
+            (600, 3, [1_000, 589]),
+        ] {
+            assert_eq!(answered(two_answers(bytes), at_most, messages), expected, "{at_most} {messages}");
+        }
+        // what was put to the front counts for itself, or for nobody
+        for (sent_before, first) in [(Some(40), Some(940)), (None, None)] {
+            let mut queue = two_answers(bytes);
+            queue.push_end_front(sent_before.map(|octets| {
+                let mut record = record();
+                record.begin(200, 100);
+                record.sent_before(octets);
+                record
+            }));
+            queue.push_front(Bytes::from(vec![1; 1_000]));
+            let whole: Vec<u64> = first.into_iter().chain([1_000, 1_000]).collect();
+            assert_eq!(answered(queue, usize::MAX, usize::MAX), whole);
+        }
+        let mut queue = two_answers(bytes);
+        queue.push_end_front(None);
+        queue.push_front(Bytes::from(vec![1; 1_000]));
+        assert_eq!(answered(queue, 700, 1), [0, 0], "none of it was theirs");
+    }
+
+    #[test]
+    fn what_is_still_being_sent_when_a_client_goes_is_counted() {
+        let mut queue = two_answers(|| Rest::Bytes(vec![7; 1_000].into()));
+        let Next::Send(message) = queue.next(0, &mut false, &asleep) else { panic!("something to send") };
+        queue.abandon();
+        queue.count(message.len());
+        assert_eq!(
+            queue.into_cut().map(|(record, octets)| record.entry(octets).octets).collect::<Vec<_>>(),
+            [1_000, 0]
+        );
     }
 }

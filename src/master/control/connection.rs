@@ -47,8 +47,14 @@ pub fn serve(
         let received = wire.read(&mut input);
         let date = Date::render(SystemTime::now(), true).0;
         let draining = closing.load(Ordering::Relaxed);
-        let on =
-            Conditions { date: &date, draining, peer: None, max_body: CONTENT_OCTETS_MAX, tally: &tally };
+        let on = Conditions {
+            date: &date,
+            draining,
+            peer: None,
+            max_body: CONTENT_OCTETS_MAX,
+            tally: &tally,
+            log: None,
+        };
         let mut progress = match received {
             Ok(0) => return Ok(()),
             Ok(octets) => exchange.feed(&input[..octets], &mut service, &on, &mut out),

@@ -39,11 +39,16 @@ impl<H: Handler> EventLoop<H> {
     #[inline]
     pub(super) fn emit(&mut self, slot: u32, start: u32, rest: Option<Rest>) -> bool {
         let span = self.ring.outbox.span_since(start);
+        let token = self.connections.token(slot);
         let connection = self.connections.at(slot);
         let span = match rest {
             None if connection.queue.is_none() => span,
             Some(Rest::Bytes(content)) if connection.queue.is_none() && content.len() <= TURN_CONTENT => {
-                self.ring.outbox.put_behind(span, content)
+                let span = self.ring.outbox.put_behind(span, content);
+                if let Some(journal) = &mut self.journal {
+                    connection.telling = journal.going(token, span.len, self.ring.outbox.octets(span));
+                }
+                span
             }
             rest => return self.enqueue(slot, span, rest),
         };
@@ -65,6 +70,8 @@ impl<H: Handler> EventLoop<H> {
         }
         if let Some(rest) = rest {
             queue.push_rest(rest);
+            let begun = self.journal.as_ref().and_then(|journal| journal.log.take_begun());
+            begun.into_iter().for_each(|record| queue.push_end(record));
         }
         if self.drain.is_some() || connection.releasing {
             queue.ask_to_end();
@@ -141,6 +148,7 @@ impl<H: Handler> EventLoop<H> {
     /// The content that a handler waits for will never be whole. What was answered before leaves first.
     pub(super) fn give_up(&mut self, slot: u32) {
         self.forget_owed(slot);
+        self.tell_unanswered(slot);
         self.connections.at(slot).exchange.release();
         self.flush_then(slot, Next::Close { linger: false });
     }
@@ -210,7 +218,14 @@ impl<H: Handler> EventLoop<H> {
                 owed: &mut owed,
                 panicked: &mut self.panicked,
             },
-            &conditions(&self.clock, &self.meter, &self.drain, &self.settings, connection.peer),
+            &conditions(
+                &self.clock,
+                &self.meter,
+                &self.journal,
+                &self.drain,
+                &self.settings,
+                connection.peer,
+            ),
             self.ring.outbox.buffer(),
         );
         self.progressed(slot, start, progress, owed);
@@ -326,7 +341,8 @@ impl<H: Handler> EventLoop<H> {
             return;
         }
         let start = self.ring.outbox.reopen(connection.span);
-        let on = conditions(&self.clock, &self.meter, &self.drain, &self.settings, connection.peer);
+        let on =
+            conditions(&self.clock, &self.meter, &self.journal, &self.drain, &self.settings, connection.peer);
         let progress = connection.exchange.complete(response, &on, self.ring.outbox.buffer());
         self.progressed(token.slot, start, progress, None);
     }

@@ -41,8 +41,14 @@ impl<H: Handler> EventLoop<H> {
         connection.state = State::Leaving(leave);
         connection.span = Span::default();
         if leave == Leave::Close {
+            self.tell_unanswered(slot);
+            let connection = self.connections.at(slot);
             connection.exchange.release();
-            connection.queue = None;
+            match (&self.journal, &mut connection.queue) {
+                // how much of it has gone is known when nothing is in flight any more
+                (Some(_), Some(queue)) => queue.abandon(),
+                _ => connection.queue = None,
+            }
             // a reply that is still owed has nobody left to go to
             self.forget_owed(slot);
         }
@@ -72,6 +78,7 @@ impl<H: Handler> EventLoop<H> {
     }
 
     pub(super) fn close(&mut self, token: Token) {
+        self.tell_cut(token.slot);
         self.connections.at(token.slot).state = State::Closing;
         self.ring.push(token, Op::Close);
     }
@@ -153,6 +160,10 @@ impl<H: Handler> EventLoop<H> {
     #[inline]
     pub(super) fn data(&mut self, slot: u32, lease: Lease) {
         self.meter.counters.bytes_in += u64::from(lease.octets());
+        if self.journal.is_some() {
+            // what is answered now stands behind it in the log
+            self.tell_gone_of(slot);
+        }
         let connection = self.connections.at(slot);
         match connection.state {
             State::Reading | State::Handling if connection.takes_input() => {
@@ -166,7 +177,14 @@ impl<H: Handler> EventLoop<H> {
                         owed: &mut owed,
                         panicked: &mut self.panicked,
                     },
-                    &conditions(&self.clock, &self.meter, &self.drain, &self.settings, connection.peer),
+                    &conditions(
+                        &self.clock,
+                        &self.meter,
+                        &self.journal,
+                        &self.drain,
+                        &self.settings,
+                        connection.peer,
+                    ),
                     self.ring.outbox.buffer(),
                 );
                 self.ring.buffers.give_back(lease);

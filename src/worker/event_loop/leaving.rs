@@ -57,6 +57,7 @@ impl<H: Handler> EventLoop<H> {
                     self.call_handler("a message from the master", |handler| handler.message(message));
                 }
                 Order::Socket { socket, message } => self.offer_socket(socket, message),
+                Order::AccessLog(file) => self.turn_journal_to(file),
                 Order::Drain { stop } => self.begin_drain(stop),
                 Order::Release => self.release_all(),
             }
@@ -223,6 +224,6 @@ impl<H: Handler> EventLoop<H> {
         while !(self.has_drained() && self.control.is_idle()) {
             self.turn()?;
         }
-        Ok(())
+        self.finish_journal()
     }
 }

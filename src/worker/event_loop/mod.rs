@@ -1,7 +1,8 @@
 //! A worker's loop: one turn submits what the last completions asked for, waits, and handles every completion in one
 //! `match`. A request's bytes flow kernel -> completion -> connection -> exchange -> handler -> outbox -> kernel.
 //!
-//! Here are the turn and the time; what the turn does is in `arriving`, `answering`, `sending`, `accepting`, `leaving`.
+//! Here are the turn and the time; what the turn does is in `arriving`, `answering`, `sending`, `accepting`, `leaving`,
+//! `logging`.
 //!
 //! Neighbours: `connections` holds the states, `timers` the deadlines, `listeners` the sockets it accepts from,
 //! `control` what the master says, `drain` when to leave; `ring` performs, `http::exchange` decides.
@@ -10,24 +11,27 @@ mod accepting;
 mod answering;
 mod arriving;
 mod leaving;
+mod logging;
 mod sending;
 
 use super::clock::{Clock, Millis, millis};
 use super::connections::{Connection, Connections, Leave, Next, State};
 use super::control::{Control, Order};
 use super::drain::Drain;
+use super::journal::Journal;
 use super::listeners::Listeners;
 use super::meter::Meter;
 use super::queue;
 use super::service::{self, Guarded, Outcome};
 use super::tasks::{self, TaskId, Tasks};
 use super::timers::{Class, Timers};
+use crate::access_log::Record;
 use crate::config::{OnPanic, WorkerSettings};
 use crate::error::{Error, Result};
 use crate::handler::{Claim, Handler, Local, Mail, Mailbox, Wish};
 use crate::http::{Conditions, Exchange, Flow, Part, Progress, Response, Rest, Status};
 use crate::ipc::message::Travelling;
-use crate::ring::{Completion, Lease, Message, Op, Received, Ring, Span, Token};
+use crate::ring::{Append, Completion, Lease, Message, Op, Received, Ring, Span, Token};
 use crate::stats::{Area, Tally};
 use crate::sys::file::MappedPiece;
 use bytes::Bytes;
@@ -64,6 +68,9 @@ const WATCH_WAKE: Token = Token { slot: 1, generation: 0 };
 const WATCH_BELL: Token = Token { slot: 2, generation: 0 };
 const WATCH_ROOM: Token = Token { slot: 3, generation: 0 };
 
+/// What is written to the access log.
+const JOURNAL: Token = Token { slot: 0, generation: 0 };
+
 /// See the module's comment.
 pub struct EventLoop<H> {
     ring: Ring,
@@ -73,6 +80,8 @@ pub struct EventLoop<H> {
     control: Control,
     clock: Clock,
     meter: Meter,
+    /// The access log, if there is one.
+    journal: Option<Journal>,
     settings: WorkerSettings,
     handler: H,
     /// The handler's futures.
@@ -140,6 +149,7 @@ impl<H: Handler> EventLoop<H> {
             control,
             clock: Clock::new(settings.server_header),
             meter: Meter::new(area),
+            journal: None,
             settings,
             handler,
             tasks: Tasks::new(Arc::clone(&mailbox)),
@@ -161,6 +171,11 @@ impl<H: Handler> EventLoop<H> {
         }
     }
 
+    /// The same with an access log, if there is to be one.
+    pub fn with_journal(self, journal: Option<Journal>) -> EventLoop<H> {
+        EventLoop { journal, ..self }
+    }
+
     /// Serves until it has drained; gives the exit code.
     ///
     /// # Errors
@@ -172,6 +187,7 @@ impl<H: Handler> EventLoop<H> {
         self.hear();
         while !self.has_drained() {
             if self.is_cut() {
+                self.cut_journal()?;
                 return Ok(self.exit_code);
             }
             self.turn()?;
@@ -187,9 +203,15 @@ impl<H: Handler> EventLoop<H> {
         self.ring.turn(&mut self.sends, timeout).map_err(|e| Error::io("wait on the ring", e))?;
         self.clock.advance();
         self.meter.begin(self.clock.nanos());
+        if let Some(journal) = &mut self.journal {
+            journal.begin_turn(&self.clock);
+        }
         let mut following = std::mem::take(&mut self.following);
         while let Some(completion) = self.ring.next() {
             self.complete(completion);
+        }
+        if self.journal.is_some() {
+            self.tell_gone();
         }
         following.append(&mut self.ended);
         for token in following {
@@ -205,6 +227,9 @@ impl<H: Handler> EventLoop<H> {
         self.drain_on();
         self.begin_queues();
         self.control.flush();
+        if self.journal.is_some() {
+            self.write_journal();
+        }
         self.meter.set_aside(self.connections.live(), self.listeners.failures(), service::panics());
         let took = self.meter.end(self.clock.read());
         if self.clock.is_slow(took) {
@@ -230,6 +255,7 @@ impl<H: Handler> EventLoop<H> {
             Completion::ShutDown { token } => self.shut_down(token),
             Completion::Installed { token, result } => self.installed(token, result),
             Completion::File { token, done } => self.local.done(token.slot, done),
+            Completion::Appended { append, written } => self.appended(append, written),
             Completion::Watched { token } => self.watched(token),
         }
     }
@@ -270,7 +296,8 @@ impl<H: Handler> EventLoop<H> {
         self.meter.counters.timed_out += 1;
         let connection = self.connections.at(slot);
         let start = self.ring.outbox.reopen(connection.span);
-        let on = conditions(&self.clock, &self.meter, &self.drain, &self.settings, connection.peer);
+        let on =
+            conditions(&self.clock, &self.meter, &self.journal, &self.drain, &self.settings, connection.peer);
         let progress = connection.exchange.time_out(&on, self.ring.outbox.buffer());
         self.progressed(slot, start, progress, None);
     }
@@ -298,10 +325,19 @@ impl<H: Handler> EventLoop<H> {
 fn conditions<'a>(
     clock: &'a Clock,
     meter: &'a Meter,
+    journal: &'a Option<Journal>,
     drain: &Option<Drain>,
     settings: &WorkerSettings,
     peer: Option<SocketAddr>,
 ) -> Conditions<'a> {
     let tally: &Tally = &meter.tally;
-    Conditions { date: clock.date(), draining: drain.is_some(), peer, max_body: settings.max_body, tally }
+    let log = journal.as_ref().map(|journal| &journal.log);
+    Conditions {
+        date: clock.date(),
+        draining: drain.is_some(),
+        peer,
+        max_body: settings.max_body,
+        tally,
+        log,
+    }
 }

@@ -6,6 +6,9 @@ use super::*;
 
 impl<H: Handler> EventLoop<H> {
     pub(super) fn collect_sends(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.submitted();
+        }
         for slot in self.dirty.drain(..) {
             let token = self.connections.token(slot);
             let connection = self.connections.at(slot);
@@ -21,16 +24,22 @@ impl<H: Handler> EventLoop<H> {
     /// ordinary sends, and nothing else is sent or received meanwhile.
     pub(super) fn cut_short(&mut self, token: Token, sent: std::result::Result<usize, Errno>) {
         let Some(connection) = self.connections.get(token) else { return };
+        let is_gone =
+            |record: &mut Box<Record>| self.journal.as_ref().is_some_and(|journal| journal.is_gone(record));
+        let mut record = connection.telling.take_if(is_gone);
         // all of it was counted when it was handed over, in this turn
         let octets = self.ring.outbox.previous_octets(connection.sent);
         self.meter.counters.bytes_out -= octets - sent.unwrap_or(0) as u64;
         let sent = match sent {
             Ok(octets) => octets,
             Err(Errno::EAGAIN) => 0,
-            Err(_) => return self.broken(token.slot),
+            Err(_) => {
+                self.finish_line(record, 0);
+                return self.broken(token.slot);
+            }
         };
         if matches!(connection.state, State::Leaving(_) | State::Closing) {
-            return;
+            return self.finish_line(record, sent as u64);
         }
         let span = connection.sent;
         let in_buffer = sent.min(span.len as usize);
@@ -40,7 +49,12 @@ impl<H: Handler> EventLoop<H> {
         let queue = connection.queue.get_or_insert_default();
         if !written_since.is_empty() {
             queue.push(Bytes::copy_from_slice(self.ring.outbox.current(written_since)));
-            queue.push(self.ring.outbox.current_behind(written_since).cloned().unwrap_or_default());
+            let behind = self.ring.outbox.current_behind(written_since).cloned();
+            queue.push_behind(behind, connection.telling.take());
+        }
+        if self.journal.is_some() {
+            record.iter_mut().for_each(|record| record.sent_before(sent as u64));
+            queue.push_end_front(record);
         }
         // what is in the queue has been answered since
         queue.push_front(behind.unwrap_or_default());
@@ -66,7 +80,15 @@ impl<H: Handler> EventLoop<H> {
             return;
         }
         let waker = || self.mailbox.connection_waker(token);
-        match queue.next(self.clock.now(), &mut self.panicked, &waker) {
+        let next = loop {
+            match (queue.next(self.clock.now(), &mut self.panicked, &waker), &self.journal) {
+                (queue::Next::Answered(record, octets), Some(journal)) => journal.log.finish(record, octets),
+                (queue::Next::Answered(..), None) => {}
+                (next, _) => break next,
+            }
+        };
+        match next {
+            queue::Next::Answered(..) => unreachable!("the log has been told"),
             queue::Next::Send(message) => {
                 connection.sending = true;
                 self.ring.push(token, Op::Send(message));
@@ -113,6 +135,7 @@ impl<H: Handler> EventLoop<H> {
         connection.sending = false;
         self.meter.counters.bytes_out += sent.unwrap_or(0) as u64;
         if connection.state != State::Sending {
+            connection.queue.iter_mut().for_each(|queue| queue.count(sent.unwrap_or(0)));
             return self.join(token);
         }
         let queue = connection.queue.as_mut().expect("a sending connection has a queue");

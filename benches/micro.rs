@@ -13,7 +13,7 @@ use uringd::http::response::{ConnectionField, Framing};
 use uringd::http::{Answer, Conditions, Date, Exchange, Service, Version};
 use uringd::ipc::frame::{self, Frames};
 use uringd::stats::{Area, Tally};
-use uringd::{Counters, Handler, Reply, Request, Response};
+use uringd::{Counters, Handler, LoopPhase, Reply, Request, Response};
 
 const YARDSTICK: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const BROWSER: &str = "GET /index.html?a=1&b=2 HTTP/1.1\r\nHost: www.example.org:1337\r\n\
@@ -159,6 +159,17 @@ fn record(criterion: &mut Criterion) {
     group.bench_function("a turn's counters", |bencher| {
         bencher.iter(|| area.publish(black_box(&counters), 1))
     });
+    const GET: u64 = u64::from_le_bytes(*b"GET\0\0\0\0\0");
+    for (name, target) in
+        [("a request's line", "/pid"), ("a request's line of 40 octets", &"/assets/".repeat(5))]
+    {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let before = area.hand_over(LoopPhase::Handler, black_box(GET), black_box(target).as_bytes());
+                area.leave(black_box(before));
+            });
+        });
+    }
     let mut histogram = Histogram::<u64>::new_with_bounds(1, 3_600_000_000_000, 3).expect("bounds");
     group.bench_function("a latency, by the library", |bencher| bencher.iter(|| histogram.record(next())));
     group.finish();

@@ -1,12 +1,13 @@
-//! The events: what the master says happened, with Node's names (`cluster` and `child_process`) and three of ours.
+//! The events: what the master says happened, with Node's names (`cluster` and `child_process`) and four of ours.
 //! Each is one structured log line and one value for code.
 //!
 //! Neighbours: made by `master::lifecycle` and `master::event_loop`, given to `Cluster::on_event`.
 
 use crate::error::{Error, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
+use std::time::Duration;
 use std::{fmt, io};
 
 /// Identifies one worker process for as long as the master lives; never used twice (Node's `worker.id`).
@@ -135,13 +136,85 @@ causes! {
     BootTimeout,
     /// It did not finish within the kill timeout.
     KillTimeout,
+    /// Its loop stood still for the stall timeout.
+    Stall,
+    /// It had served, lived or taken as much as a worker may (`--max-requests`, `--max-lifetime`, `--max-memory`).
+    Recycle,
     /// The kernel refused it a ring.
     Ring,
     /// It could not be started at all.
     Spawn,
 }
 
-/// What happened. The variants are Node's event names; `Suicide`, `Giveup` and `Reload` are ours.
+/// Where a worker's loop is: what it was at when it stood still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LoopPhase {
+    /// The worker starts: its loop does not go round yet, its factory may be at work.
+    Starting,
+    /// It waits for its ring, as it does when there is nothing to do.
+    Waiting,
+    /// It is in a turn, in code of uringd's own.
+    Turn,
+    /// In [`Handler::admit`](crate::Handler::admit).
+    Admission,
+    /// In [`Handler::handle`](crate::Handler::handle).
+    Handler,
+    /// In a future of a reply that comes later.
+    Future,
+    /// It takes the next piece of an answer: from an iterator of the program's, or from the end of a file.
+    Content,
+    /// In [`Handler::message`](crate::Handler::message).
+    Message,
+    /// In [`Handler::socket`](crate::Handler::socket).
+    Socket,
+    /// In [`Handler::before_drain`](crate::Handler::before_drain).
+    BeforeDrain,
+    /// In [`Handler::after_drain`](crate::Handler::after_drain).
+    AfterDrain,
+}
+
+impl LoopPhase {
+    pub(crate) const ALL: [LoopPhase; 11] = [
+        LoopPhase::Starting,
+        LoopPhase::Waiting,
+        LoopPhase::Turn,
+        LoopPhase::Admission,
+        LoopPhase::Handler,
+        LoopPhase::Future,
+        LoopPhase::Content,
+        LoopPhase::Message,
+        LoopPhase::Socket,
+        LoopPhase::BeforeDrain,
+        LoopPhase::AfterDrain,
+    ];
+}
+
+/// What the master could find out about a worker that stands still, before it is killed. What the kernel does not let it
+/// read is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Evidence {
+    /// Where its loop is.
+    pub phase: LoopPhase,
+    /// Method and target of the request that the program was called for, as the client sent it: what is no visible ASCII
+    /// is written as `\xHH`, and a target beyond 120 octets is cut and ends in `...`.
+    pub request: Option<String>,
+    /// For how long the program has had that request, to a second; in JSON in milliseconds.
+    #[serde(rename = "request_age_ms", serialize_with = "as_millis")]
+    pub request_age: Option<Duration>,
+    /// What its thread does as the kernel sees it: `State` in /proc/PID/status, `S (sleeping)` for instance.
+    pub state: Option<String>,
+    /// In which function of the kernel's it sleeps: /proc/PID/wchan.
+    pub wchan: Option<String>,
+    /// In which system call, by number, with its arguments: /proc/PID/syscall.
+    pub syscall: Option<String>,
+    /// The kernel's functions it is in, the innermost first: /proc/PID/stack.
+    pub stack: Option<String>,
+}
+
+/// What happened. The variants are Node's event names; `Suicide`, `Stalled`, `Giveup` and `Reload` are ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 #[non_exhaustive]
@@ -194,6 +267,18 @@ pub enum Event {
     },
     /// A worker asked to be replaced.
     Suicide(WorkerRef),
+    /// A worker's loop has stood still for `--stall-timeout`. It is replaced and killed, unless restarts are throttled: then
+    /// it is left, and an [`Event::Error`] says so.
+    #[non_exhaustive]
+    Stalled {
+        /// The worker.
+        worker: WorkerRef,
+        /// For how long by now; in JSON in milliseconds.
+        #[serde(rename = "stalled_ms", serialize_with = "as_millis")]
+        stalled_for: Duration,
+        /// What it was at.
+        evidence: Evidence,
+    },
     /// Too many unplanned restarts: nobody is respawned until a window has passed.
     #[non_exhaustive]
     Giveup {
@@ -232,6 +317,27 @@ pub enum Roll {
         /// One line that says why.
         problem: String,
     },
+}
+
+/// Whole milliseconds, as the names of such fields say.
+fn as_millis<S: Serializer>(time: &impl Millis, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    time.millis().serialize(serializer)
+}
+
+trait Millis {
+    fn millis(&self) -> Option<u64>;
+}
+
+impl Millis for Duration {
+    fn millis(&self) -> Option<u64> {
+        Some(u64::try_from(self.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Millis for Option<Duration> {
+    fn millis(&self) -> Option<u64> {
+        self.as_ref().and_then(Millis::millis)
+    }
 }
 
 impl fmt::Display for ExitStatus {

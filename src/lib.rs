@@ -95,7 +95,7 @@ mod worker;
 
 pub use cluster::{Cluster, Role};
 pub use error::{Error, Result, RingRefusal};
-pub use event::{Cause, Event, ExitStatus, Message, Roll, WorkerId, WorkerRef};
+pub use event::{Cause, Event, Evidence, ExitStatus, LoopPhase, Message, Roll, WorkerId, WorkerRef};
 pub use files::Files;
 pub use handler::{File, Handler, InPieces, IntoHandler, IntoReply, Promise, Reply, Sleep, read_file, sleep};
 #[cfg(feature = "http")]

@@ -71,12 +71,13 @@ pub fn client<H: Handler>(handler: H) -> Client<H> {
 pub fn client_of<H: IntoHandler>(make: impl FnOnce(Worker) -> H) -> Client<H::Handler> {
     let mailbox = Mailbox::open().expect("an eventfd can be had");
     let (area, _) = Area::create().expect("memory can be had");
-    let worker = Worker::new(1, 0, None, None, Arc::clone(&mailbox), area);
+    let worker = Worker::new(1, 0, None, None, Arc::clone(&mailbox), area.clone());
     let backlog = worker.backlog();
     let handler = make(worker).into_handler().unwrap_or_else(|error| panic!("the factory failed: {error}"));
     Client {
         handler,
-        tasks: Tasks::new(Arc::clone(&mailbox)),
+        tasks: Tasks::new(Arc::clone(&mailbox), area.clone()),
+        area,
         local: Local::open(),
         mailbox,
         backlog,
@@ -95,6 +96,7 @@ pub struct Client<H> {
     backlog: Arc<Backlog>,
     messages: Vec<Message>,
     tally: Tally,
+    area: Area,
     panicked: bool,
 }
 
@@ -184,6 +186,7 @@ impl<H: Handler> Client<H> {
             tasks: &mut self.tasks,
             owed: &mut None,
             panicked: &mut self.panicked,
+            area: &self.area,
         };
         exchange.feed(input, &mut service, &conditions(date, &self.tally), out)
     }
@@ -204,6 +207,7 @@ impl<H: Handler> Client<H> {
                 tasks: &mut self.tasks,
                 owed: &mut talk.owed,
                 panicked: &mut self.panicked,
+                area: &self.area,
             };
             talk.exchange.feed(request, &mut service, &conditions(&date, &self.tally), &mut talk.out)
         };

@@ -223,6 +223,16 @@ impl<'a> Request<'a> {
     }
 }
 
+const fn word(method: Method) -> u64 {
+    let name = method.as_str().as_bytes();
+    let (mut word, mut place) = (0, name.len());
+    while place > 0 {
+        place -= 1;
+        word = word << 8 | name[place] as u64;
+    }
+    word
+}
+
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
@@ -238,7 +248,7 @@ impl fmt::Debug for Request<'_> {
 
 impl Method {
     /// The name on the wire; methods are case-sensitive.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Method::Get => "GET",
             Method::Head => "HEAD",
@@ -249,6 +259,16 @@ impl Method {
             Method::Options => "OPTIONS",
             Method::Trace => "TRACE",
             Method::Patch => "PATCH",
+        }
+    }
+
+    /// The same as the octets of a number, the first one lowest: no name has more than eight.
+    #[inline]
+    pub(crate) fn as_word(self) -> u64 {
+        const GET: u64 = word(Method::Get);
+        match self {
+            Method::Get => GET,
+            other => word(other),
         }
     }
 

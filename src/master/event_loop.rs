@@ -1,8 +1,10 @@
 //! The master's loop: waits on signals, children, channels and time; turns each into an input of `lifecycle`; and
-//! performs what that decides. Nothing is decided here.
+//! performs what that decides. Nothing is decided here. `watch` is how it looks at the workers' loops and memory.
 //!
 //! Neighbours: `lifecycle` decides, `spawn` starts processes, `orphans` reaps those that are not ours, `listeners` made the
 //! sockets, `report` logs.
+
+mod watch;
 
 use super::access_log::AccessLogFile;
 use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, Unmet, WorkerStatus};
@@ -33,6 +35,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+use watch::Watch;
 
 /// Reads the configuration, as it is now, and where each value comes from.
 pub type Read = Box<dyn Fn() -> Result<(Config, Origins)>>;
@@ -78,6 +81,7 @@ pub struct EventLoop {
     giveup_commands: GiveupCommands,
     started: (Instant, SystemTime),
     lifecycle: Lifecycle,
+    watch: Watch,
     workers: BTreeMap<WorkerId, Process>,
     orphans: Orphans,
     /// Who is gone, the latest last.
@@ -165,6 +169,7 @@ impl EventLoop {
             service_manager: ServiceManager::of_this_process(),
             giveup_commands: GiveupCommands::default(),
             started: (Instant::now(), SystemTime::now()),
+            watch: Watch::begin(),
             workers: BTreeMap::new(),
             orphans: Orphans::new(),
             gone: VecDeque::new(),
@@ -194,6 +199,8 @@ impl EventLoop {
         loop {
             self.inputs.push_back(Input::Tick);
             self.decide();
+            self.watch();
+            self.decide();
             self.tell_service_manager();
             match self.outcome.take() {
                 None => self.wait()?,
@@ -210,8 +217,10 @@ impl EventLoop {
     /// Every input is one step; what a step's actions bring about at once (a worker started or not) is the next.
     fn decide(&mut self) {
         let mut actions = Vec::new();
-        while let Some(input) = self.inputs.pop_front() {
-            self.lifecycle.step(input, Instant::now(), &mut actions);
+        loop {
+            let now = self.look_at_clock();
+            let Some(input) = self.inputs.pop_front() else { break };
+            self.lifecycle.step(input, now, &mut actions);
             for action in actions.drain(..) {
                 self.perform(action);
             }
@@ -232,7 +241,7 @@ impl EventLoop {
             reloading: self.lifecycle.is_rolling(),
             reloads: self.history.reloads.iter().sum(),
             stops_within: (!self.lifecycle.serving()).then_some(kill_timeout),
-            healthy: listening > 0,
+            healthy: self.is_healthy(),
         };
         self.service_manager.tell(view, Instant::now());
     }
@@ -357,6 +366,9 @@ impl EventLoop {
 
     fn emit(&mut self, event: &Event) {
         report::event(event, |id| self.workers.get(&id).and_then(|worker| worker.core));
+        if let Event::Listening(worker) = event {
+            self.began_to_listen(worker.id);
+        }
         self.history.note(event);
         if let Event::Giveup { limit, alive } = event {
             self.giveup_commands.start(&self.in_force, *limit, *alive);
@@ -370,8 +382,9 @@ impl EventLoop {
     // ---- waiting ----
 
     fn wait(&mut self) -> Result<()> {
+        let patience = self.patience();
         let (sources, mut fds) = self.poll_set();
-        match poll(&mut fds, self.patience()) {
+        match poll(&mut fds, patience) {
             Ok(_) => {}
             Err(Errno::EINTR) => return Ok(()),
             Err(errno) => return Err(Error::io("wait for events", errno)),
@@ -414,8 +427,8 @@ impl EventLoop {
     }
 
     /// Rounded up: a turn that comes too early would find nothing due and come again.
-    fn patience(&self) -> PollTimeout {
-        let deadlines = [self.lifecycle.next_deadline(), self.service_manager.next_deadline()];
+    fn patience(&mut self) -> PollTimeout {
+        let deadlines = [self.next_look(), self.service_manager.next_deadline()];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
         let left = deadline.saturating_duration_since(Instant::now());
         let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128);

@@ -9,7 +9,9 @@
 //! Neighbours: `event_loop` drives it, `throttle` says whether the dead may be replaced, `event` is what it reports.
 
 mod disconnect;
+mod recycle;
 mod roll;
+mod stall;
 mod worker;
 
 pub use worker::{Phase, Worker};
@@ -111,6 +113,15 @@ pub enum Input {
     },
     /// What came of [`Action::ReadConfig`]: the error is one line.
     Configured(Result<Settings, String>),
+    /// The worker's loop stands still; said again as long as it does.
+    Stalled {
+        /// The worker.
+        id: WorkerId,
+        /// It was not said before.
+        anew: bool,
+    },
+    /// The master could see nobody for so long, and perhaps nobody could do anything: all time limits are put off by that.
+    HeldUp(Duration),
     /// Somebody wants something of the master.
     Command(Command),
 }
@@ -145,6 +156,8 @@ pub enum Command {
     /// Replace this worker, which goes on well: its replacement first, then its drain. It may fail (an error event says
     /// so, and the worker stays), and costs nothing of the throttle.
     Disconnect(WorkerId),
+    /// Replace this worker, which has come to a limit, in the same way; ignored unless [`Lifecycle::may_recycle`].
+    Recycle(WorkerId),
 }
 
 /// What the caller is to do, in the order given.
@@ -239,6 +252,8 @@ pub struct Lifecycle {
     reading: bool,
     /// A roll was asked for during a roll; however often, one more follows.
     roll_again: bool,
+    /// Nobody is recycled before: a replacement did not come up.
+    recycle_after: Option<Instant>,
     /// Somebody listened once, so the kernel can give a ring and a refusal is that worker's own trouble.
     ever_listened: bool,
     /// Workers that outlasted the kill timeout and had to be killed; requests may have been lost with each.
@@ -259,6 +274,7 @@ impl Lifecycle {
             rolling: None,
             reading: false,
             roll_again: false,
+            recycle_after: None,
             ever_listened: false,
             forced_kills: 0,
         }
@@ -300,6 +316,8 @@ impl Lifecycle {
             Input::Exited { id, status } => self.take_exited(id, status, turn),
             Input::KillFailed { id, problem } => self.take_kill_failed(id, problem, turn),
             Input::Configured(settings) => self.take_configured(settings, turn),
+            Input::Stalled { id, anew } => self.take_stalled(id, anew, turn),
+            Input::HeldUp(by) => self.put_off(by),
             // A server that leaves neither rolls nor scales, and all of its workers are leaving.
             Input::Command(Command::Stop) => self.stop(turn),
             Input::Command(Command::StopNow) => self.stop_now(turn),
@@ -312,6 +330,7 @@ impl Lifecycle {
                 self.wanted = wanted.clamp(1, WORKERS_MAX);
             }
             Input::Command(Command::Disconnect(id)) if self.serving() => self.disconnect(id),
+            Input::Command(Command::Recycle(id)) => self.recycle(id, turn),
             Input::Command(
                 Command::Roll | Command::Grow | Command::Shrink | Command::Scale(_) | Command::Disconnect(_),
             ) => {}
@@ -466,6 +485,7 @@ impl Lifecycle {
         match plan {
             Plan::Roll => self.fail_roll(slot, why.as_deref(), turn),
             Plan::Disconnect => self.fail_disconnect(slot, turn),
+            Plan::Recycle => self.fail_recycle(slot, turn),
         }
     }
 
@@ -595,6 +615,7 @@ impl Lifecycle {
             let cause = match &self.workers[&id] {
                 worker if worker.asking => Cause::Suicide,
                 worker if worker.unwanted => Cause::Disconnect,
+                worker if worker.recycled => Cause::Recycle,
                 _ => Cause::Reload,
             };
             self.drain(id, cause, turn);

@@ -1,6 +1,7 @@
 //! The master: binds, starts workers, supervises them, and never serves a request. Reading order: `listeners`,
-//! `generation` and `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `event_loop` (where it waits and
-//! performs), `pool` (what the program wants), `ask` (what others want), `history`
+//! `generation` and `spawn` (what it makes), `lifecycle` and `throttle` (what it decides, pure), `watchdog` and `recycling`
+//! (what it makes of what it sees of workers, pure), `event_loop` (where it waits and performs), `evidence` (what it finds
+//! out about a worker that stands still), `pool` (what the program wants), `ask` (what others want), `history`
 //! (what they are told), `control` (how they reach it), `report` (what it says), `latency` (what the
 //! workers measured, in files), `service_manager`
 //! (what systemd is told), `on_giveup` (who is woken up), `pid_file`.
@@ -11,6 +12,7 @@ mod access_log;
 mod ask;
 pub(crate) mod control;
 mod event_loop;
+mod evidence;
 mod generation;
 mod history;
 mod latency;
@@ -20,10 +22,12 @@ mod on_giveup;
 mod orphans;
 mod pid_file;
 mod pool;
+mod recycling;
 mod report;
 mod service_manager;
 mod spawn;
 pub mod throttle;
+mod watchdog;
 
 pub use pool::Pool;
 

@@ -3,10 +3,13 @@
 //!
 //! Neighbours: called by `event_loop`; the values are `event`'s.
 
-use crate::event::{Cause, Event, Roll, WorkerId, WorkerRef};
+use super::recycling::{self, Limit, Limits};
+use super::watchdog::HeldUp;
+use crate::event::{Cause, Event, Evidence, LoopPhase, Roll, WorkerId, WorkerRef};
 use crate::ipc::message::RingReport;
 use crate::stats::Stats;
 use std::any::Any;
+use std::time::Duration;
 
 /// Logs an event.
 pub fn event(event: &Event, core_of: impl Fn(WorkerId) -> Option<usize>) {
@@ -39,6 +42,24 @@ pub fn event(event: &Event, core_of: impl Fn(WorkerId) -> Option<usize>) {
         }
         Event::Suicide(WorkerRef { id, slot, pid }) => {
             tracing::warn!(event = "suicide", slot, pid, id, "worker asks to be replaced");
+        }
+        Event::Stalled { worker: WorkerRef { id, slot, pid }, stalled_for, evidence } => {
+            let Evidence { phase, request, request_age, state, wchan, syscall, stack } = evidence;
+            tracing::error!(
+                event = "stalled",
+                slot,
+                pid,
+                id,
+                stalled_ms = millis(*stalled_for),
+                phase = phase_name(*phase),
+                request,
+                request_age_ms = request_age.map(millis),
+                state,
+                wchan,
+                syscall,
+                stack,
+                "worker stands still"
+            );
         }
         Event::Giveup { limit, alive } => {
             tracing::error!(
@@ -84,6 +105,37 @@ pub fn stopped(Stats { counters, latency, .. }: &Stats, forced_kills: u64) {
     );
 }
 
+/// Says that the master was held up.
+pub fn held_up(held_up: HeldUp) {
+    tracing::warn!(
+        late_ms = millis(held_up.late),
+        asleep_ms = millis(held_up.asleep),
+        "the master was held up (a suspended machine, SIGSTOP, a debugger, an on_event that blocks): no worker is \
+         judged by that time"
+    );
+}
+
+/// Says that a worker that stood still goes on.
+pub fn moves_again(WorkerRef { id, slot, pid }: &WorkerRef, after: Duration) {
+    tracing::warn!(slot, pid, id, stalled_ms = millis(after), "worker goes on");
+}
+
+/// Says why a worker is replaced that goes on well. `limits` are its own.
+pub fn recycle(
+    WorkerRef { id, slot, pid }: &WorkerRef,
+    limit: Limit,
+    limits: &Limits,
+    worker: &recycling::Worker,
+) {
+    let (has, may) = match limit {
+        Limit::Requests => (worker.requests, limits.requests),
+        Limit::Lifetime => (millis(worker.age), limits.lifetime.map(millis)),
+        Limit::Memory => (worker.memory.unwrap_or(0), limits.memory),
+    };
+    let limit = limit.name();
+    tracing::info!(slot, pid, id, limit, has, may, "worker has come to a limit and is replaced");
+}
+
 /// Says what the kernel offers; once.
 pub fn ring(ring: &RingReport) {
     let missing = if ring.missing.is_empty() { "none".to_owned() } else { ring.missing.join(", ") };
@@ -99,7 +151,12 @@ fn is_planned(event: &Event) -> bool {
         event,
         Event::Exit {
             forced: false,
-            cause: Cause::Reload | Cause::Disconnect | Cause::Scale | Cause::Stop | Cause::Suicide,
+            cause: Cause::Reload
+                | Cause::Disconnect
+                | Cause::Recycle
+                | Cause::Scale
+                | Cause::Stop
+                | Cause::Suicide,
             ..
         }
     )
@@ -116,7 +173,29 @@ pub fn name(cause: Cause) -> &'static str {
         Cause::Stop => "stop",
         Cause::BootTimeout => "boot-timeout",
         Cause::KillTimeout => "kill-timeout",
+        Cause::Stall => "stall",
+        Cause::Recycle => "recycle",
         Cause::Ring => "ring",
         Cause::Spawn => "spawn",
     }
+}
+
+fn phase_name(phase: LoopPhase) -> &'static str {
+    match phase {
+        LoopPhase::Starting => "starting",
+        LoopPhase::Waiting => "waiting",
+        LoopPhase::Turn => "turn",
+        LoopPhase::Admission => "admission",
+        LoopPhase::Handler => "handler",
+        LoopPhase::Future => "future",
+        LoopPhase::Content => "content",
+        LoopPhase::Message => "message",
+        LoopPhase::Socket => "socket",
+        LoopPhase::BeforeDrain => "before-drain",
+        LoopPhase::AfterDrain => "after-drain",
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,22 +3,25 @@
 //! stays as it was at the last turn that began a submit.
 //!
 //! Everything is a 64-bit atomic with one writer, so that writing is a plain store and reading tears nothing:
-//! word 0 the layout's version, word 1 the heartbeat, from word 8 the counters, from word 64 the histogram's buckets.
+//! word 0 the layout's version, word 1 the heartbeat, words 2 to 4 and from 40 what the loop is at (`doing`), from word 8
+//! the counters, from word 64 the histogram's buckets.
 //!
 //! Neighbours: `tally` and `counters` are what is published; `book` reads; `sys::shared` maps.
 
 use super::Stats;
 use super::counters::Counters;
+use super::doing;
 use super::latency::{LONGEST_NS, Latency};
 use super::tally::Nanos;
 use crate::sys::shared::SharedWords;
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What stands in word 0; another layout gets another one.
-const LAYOUT: u64 = 0x7572_696e_6764_0001;
+const LAYOUT: u64 = 0x7572_696e_6764_0002;
 const HEARTBEAT: usize = 1;
 const COUNTERS: usize = 8;
 const BUCKETS: usize = 64;
@@ -34,7 +37,7 @@ const WORDS: usize = BUCKETS + BUCKET_COUNT;
 /// overflow.
 const COUNT_MAX: u64 = 1 << 48;
 
-const _: () = assert!(COUNTERS + Counters::NAMES.len() <= BUCKETS);
+const _: () = assert!(COUNTERS + Counters::NAMES.len() <= doing::FIRST && doing::END <= BUCKETS);
 
 /// See the module's comment. Clones show the same memory.
 #[derive(Clone, Debug)]
@@ -75,23 +78,32 @@ impl Area {
 
     /// All of it, as it is now.
     pub fn read(&self) -> Stats {
-        let words = self.0.words();
-        let mut values = [0; Counters::NAMES.len()];
-        values.iter_mut().zip(&words[COUNTERS..]).for_each(|(value, word)| *value = word.load(Relaxed));
         let mut latency = Latency::new();
-        for (number, word) in words[BUCKETS..].iter().enumerate() {
+        for (number, word) in self.words()[BUCKETS..].iter().enumerate() {
             match word.load(Relaxed) {
                 0 => {}
                 count => latency.record(lowest_of(number), count.min(COUNT_MAX)),
             }
         }
-        Stats { counters: Counters::of_values(values), latency }
+        Stats { counters: self.counters(), latency }
+    }
+
+    /// How often what happened, as it is now.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut values = [0; Counters::NAMES.len()];
+        let places = &self.words()[COUNTERS..];
+        values.iter_mut().zip(places).for_each(|(value, word)| *value = word.load(Relaxed));
+        Counters::of_values(values)
     }
 
     /// When the loop last ended a turn, on the clock of its process; 0 before the first.
-    #[cfg(test)]
-    fn heartbeat(&self) -> Nanos {
-        self.0.words()[HEARTBEAT].load(Relaxed)
+    pub(super) fn heartbeat(&self) -> Nanos {
+        self.words()[HEARTBEAT].load(Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.0.words()
     }
 }
 
@@ -167,6 +179,7 @@ mod tests {
             let mut total = area.read();
             total.add(&area.read());
             assert!(total.latency.quantile(0.5) <= total.latency.max());
+            assert!(area.doing().request.is_some_and(|line| line.len() <= 8 + 1 + 120 + 3));
             let _ = total.counters.responses();
             assert_eq!(total.latency.since(&Latency::new()).count(), total.latency.count());
             let table = crate::stats::report::levels(total.latency.histogram(), 5);

@@ -68,6 +68,11 @@ impl Book {
         sums
     }
 
+    /// What a worker that lives writes.
+    pub(crate) fn area(&self, id: WorkerId) -> Option<Area> {
+        self.accounts().live.get(&id).map(|live| live.area.clone())
+    }
+
     /// Those that live.
     pub(crate) fn by_worker(&self) -> BTreeMap<WorkerId, Stats> {
         self.accounts().live.iter().map(|(id, live)| (*id, live.area.read())).collect()

@@ -1,4 +1,5 @@
-//! What is counted and timed: by one loop (`tally`), in the memory that its process shares (`area`), as numbers for people
+//! What is counted and timed: by one loop (`tally`), in the memory that its process shares (`area`), what a loop is at
+//! (`doing`), as numbers for people
 //! and programs (`counters`, `latency`), the sum over a pool that never goes backwards (`book`), and the forms in which
 //! distributions are told (`report`, `hlog`).
 //!
@@ -8,6 +9,7 @@
 mod area;
 mod book;
 mod counters;
+mod doing;
 pub mod hlog;
 mod latency;
 pub mod report;
@@ -17,6 +19,8 @@ mod tally;
 pub use area::Area;
 pub(crate) use book::Book;
 pub use counters::Counters;
+pub use doing::Before;
+pub(crate) use doing::{Doing, Line, Pulse};
 pub use latency::Latency;
 pub(crate) use tally::Turn;
 pub use tally::{Nanos, Tally};

@@ -5,8 +5,10 @@
 //! Neighbours: `ipc::channel` passes descriptors with `scm`; `master` and `worker` use the rest. This folder imports
 //! nothing of ours.
 
+pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod process;
+pub(crate) mod procfs;
 pub(crate) mod scm;
 pub(crate) mod shared;
 pub(crate) mod signal;

@@ -6,6 +6,7 @@
 use crate::handler;
 use crate::http::Date;
 use crate::stats::Nanos;
+use crate::sys::clock;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -78,6 +79,11 @@ impl Clock {
             self.quiet_until = self.now + QUIET_MS;
         }
         may
+    }
+
+    /// Where this clock begins, on CLOCK_MONOTONIC.
+    pub fn origin() -> Nanos {
+        clock::monotonic().saturating_sub(START.elapsed()).as_nanos() as Nanos
     }
 
     #[inline]

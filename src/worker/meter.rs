@@ -11,7 +11,8 @@ pub struct Meter {
     pub tally: Tally,
     /// For the loop.
     pub counters: Counters,
-    area: Area,
+    /// Where all of it goes, and what the loop is at.
+    pub area: Area,
 }
 
 impl Meter {
@@ -19,10 +20,17 @@ impl Meter {
         Meter { tally: Tally::default(), counters: Counters::default(), area }
     }
 
+    /// The loop is about to wait.
+    #[inline]
+    pub fn wait(&self) {
+        self.area.wait();
+    }
+
     /// The loop has been woken: what it receives in this turn came now.
     #[inline]
     pub fn begin(&mut self, now: Nanos) {
         self.tally.begin(now);
+        self.area.turn(now);
     }
 
     /// What others count.

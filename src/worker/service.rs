@@ -4,8 +4,10 @@
 
 use super::event_loop::Owed;
 use super::tasks::{Progress, Tasks};
+use crate::event::LoopPhase;
 use crate::handler::{Handler, Kind, Later, Producer, Reply};
 use crate::http::{self, Admission, Answer, Request, Response, Service, Status};
+use crate::stats::{Area, Before};
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
@@ -22,6 +24,8 @@ pub struct Guarded<'a, H> {
     pub owed: &'a mut Option<Owed>,
     /// Set when the handler panicked.
     pub panicked: &'a mut bool,
+    /// Where it stands which request the handler has.
+    pub area: &'a Area,
 }
 
 /// What the hook saw of a panic; the unwinding itself carries only the message.
@@ -122,6 +126,11 @@ impl<H: Handler> Guarded<'_, H> {
         outcome
     }
 
+    #[inline]
+    fn note(&self, phase: LoopPhase, request: &Request<'_>) -> Before {
+        self.area.hand_over(phase, request.method().as_word(), request.target().as_bytes())
+    }
+
     fn answer_otherwise(&mut self, reply: Reply, request: &Request<'_>) -> Answer {
         match resolve(reply, self.tasks, self.panicked, &|| Some(request_line(request))) {
             Outcome::Now(response) => Answer::Now(response),
@@ -193,16 +202,21 @@ fn produce(response: Response, producer: Producer, tasks: &mut Tasks, panicked: 
 
 impl<H: Handler> Service for Guarded<'_, H> {
     fn admit(&mut self, head: &Request<'_>) -> Admission {
-        self.guarded(head, |handler| handler.admit(head))
-            .unwrap_or_else(|| Admission::Answer(Status::INTERNAL_SERVER_ERROR.into()))
+        let before = self.note(LoopPhase::Admission, head);
+        let admission = self.guarded(head, |handler| handler.admit(head));
+        self.area.leave(before);
+        admission.unwrap_or_else(|| Admission::Answer(Status::INTERNAL_SERVER_ERROR.into()))
     }
 
     #[inline]
     fn call(&mut self, request: &Request<'_>) -> Answer {
-        match self.guarded(request, |handler| handler.handle(request)) {
+        let before = self.note(LoopPhase::Handler, request);
+        let answer = match self.guarded(request, |handler| handler.handle(request)) {
             Some(Reply(Kind::Now(response))) => Answer::Now(response),
             Some(reply) => self.answer_otherwise(reply, request),
             None => Answer::Now(Response::status(Status::INTERNAL_SERVER_ERROR)),
-        }
+        };
+        self.area.leave(before);
+        answer
     }
 }

@@ -4,8 +4,10 @@
 //! Neighbours: `service` begins tasks, `event_loop` goes on with them; `handler::local` is what they wait for.
 
 use super::service;
+use crate::event::LoopPhase;
 use crate::handler::{LaterReply, Mail, Mailbox, Producer, Reply};
 use crate::http::Watch;
+use crate::stats::{Area, Line};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,11 +20,15 @@ pub struct Tasks {
     places: Vec<Place>,
     free: Vec<u32>,
     mailbox: Arc<Mailbox>,
+    /// Where it stands whose task is polled.
+    area: Area,
 }
 
 struct Place {
     generation: u32,
     work: Option<Work>,
+    /// The request that it was begun for.
+    line: Line,
     /// Made when its first task is begun, and again only when somebody still holds that of a task that is gone.
     alarm: Arc<Alarm>,
     waker: Waker,
@@ -54,8 +60,8 @@ pub enum Progress {
 }
 
 impl Tasks {
-    pub fn new(mailbox: Arc<Mailbox>) -> Tasks {
-        Tasks { places: Vec::new(), free: Vec::new(), mailbox }
+    pub fn new(mailbox: Arc<Mailbox>, area: Area) -> Tasks {
+        Tasks { places: Vec::new(), free: Vec::new(), mailbox, area }
     }
 
     /// Begins to work at an answer. Gives the task's name as well, unless it is over already.
@@ -76,11 +82,25 @@ impl Tasks {
         });
         let id = name(place, self.places[place as usize].generation);
         self.places[place as usize].work = Some(work);
-        (id, self.go_on(id))
+        let before = self.area.enter(LoopPhase::Future);
+        let progress = self.poll(id);
+        self.area.leave(before);
+        if matches!(progress, Progress::Waiting) {
+            self.places[place as usize].line = self.area.line();
+        }
+        (id, progress)
     }
 
     /// Polls a task; one that is over by now is let be.
     pub fn go_on(&mut self, id: TaskId) -> Progress {
+        let Some(place) = self.places.get(id as u32 as usize) else { return Progress::Waiting };
+        let before = self.area.hand_over_again(LoopPhase::Future, &place.line);
+        let progress = self.poll(id);
+        self.area.leave(before);
+        progress
+    }
+
+    fn poll(&mut self, id: TaskId) -> Progress {
         let (number, generation) = (id as u32, (id >> 32) as u32);
         let Some(place) = self.places.get_mut(number as usize) else { return Progress::Waiting };
         let Some(work) = place.work.as_mut().filter(|_| place.generation == generation) else {
@@ -130,7 +150,7 @@ impl Place {
     fn new(id: TaskId, mailbox: &Arc<Mailbox>) -> Place {
         let alarm = Arc::new(Alarm { id, rung: AtomicBool::new(false), mailbox: Arc::clone(mailbox) });
         let waker = Waker::from(Arc::clone(&alarm));
-        Place { generation: (id >> 32) as u32, work: None, alarm, waker }
+        Place { generation: (id >> 32) as u32, work: None, line: Line::default(), alarm, waker }
     }
 }
 
@@ -218,7 +238,7 @@ pub mod tests {
     }
 
     fn tasks() -> Tasks {
-        Tasks::new(Mailbox::open().unwrap())
+        Tasks::new(Mailbox::open().unwrap(), Area::create().unwrap().0)
     }
 
     fn named(tasks: &Tasks) -> Vec<TaskId> {

@@ -5,6 +5,8 @@
 //! Neighbours: `tests` has the rules one by one.
 
 use super::disconnect::{NOT_REPLACEABLE, NOT_REPLACED};
+use super::recycle::NOT_RECYCLED;
+use super::stall::LEFT;
 use super::tests::limits;
 use super::*;
 use crate::event::Roll;
@@ -21,6 +23,10 @@ enum Deed {
     Pass {
         seconds: u64,
         tick: bool,
+    },
+    /// Nobody runs for so long, and the master knows it.
+    HoldUp {
+        seconds: u64,
     },
     /// The oldest unanswered spawn succeeds or fails.
     Spawn {
@@ -63,6 +69,12 @@ enum Word {
     SpawnFailed,
     /// Not its own: the program wants it replaced.
     Part,
+    /// Not its own: it is seen to stand still.
+    Stalled {
+        anew: bool,
+    },
+    /// Not its own: it has come to a limit.
+    Recycle,
 }
 
 fn word() -> impl Strategy<Value = Word> {
@@ -78,6 +90,8 @@ fn word() -> impl Strategy<Value = Word> {
         1 => Just(Word::Spawned),
         1 => Just(Word::SpawnFailed),
         4 => Just(Word::Part),
+        4 => any::<bool>().prop_map(|anew| Word::Stalled { anew }),
+        4 => Just(Word::Recycle),
     ]
 }
 
@@ -104,6 +118,7 @@ fn deed(stops: bool) -> impl Strategy<Value = Deed> {
     prop_oneof![
         4 => (prop_oneof![0u64..4, 4u64..12, 30u64..70], any::<bool>())
             .prop_map(|(seconds, tick)| Deed::Pass { seconds, tick }),
+        1 => (1u64..100).prop_map(|seconds| Deed::HoldUp { seconds }),
         8 => prop::bool::weighted(0.85).prop_map(|succeeds| Deed::Spawn { succeeds }),
         6 => any::<Index>().prop_map(Deed::ComeUp),
         12 => (any::<Index>(), word()).prop_map(|(index, word)| Deed::Of(index, word)),
@@ -131,6 +146,8 @@ struct Seen {
     asked: bool,
     charged: bool,
     booted: Option<Instant>,
+    /// It is seen to stand still, in this step.
+    stalled: bool,
     failed: Option<Instant>,
     drained: Option<Instant>,
     disconnected: Option<Instant>,
@@ -207,6 +224,7 @@ impl World {
                     self.feed(Input::Tick);
                 }
             }
+            Deed::HoldUp { seconds } => self.hold_up(Duration::from_secs(seconds)),
             Deed::Spawn { succeeds } => self.answer_spawn(succeeds),
             Deed::ComeUp(index) => {
                 if let Some(id) = self.pick(index) {
@@ -225,6 +243,22 @@ impl World {
                 self.feed(Input::Command(Command::Roll));
             }
         }
+    }
+
+    /// Nobody's time has run meanwhile.
+    fn hold_up(&mut self, by: Duration) {
+        self.now += by;
+        for seen in self.alive.values_mut() {
+            let times = [
+                &mut seen.booted,
+                &mut seen.failed,
+                &mut seen.drained,
+                &mut seen.disconnected,
+                &mut seen.kill_failed,
+            ];
+            times.into_iter().flatten().for_each(|time| *time += by);
+        }
+        self.feed(Input::HeldUp(by));
     }
 
     fn pick(&self, index: Index) -> Option<WorkerId> {
@@ -259,6 +293,8 @@ impl World {
             Word::Spawned => Input::Spawned { id, pid: 1 },
             Word::SpawnFailed => Input::SpawnFailed { id, problem },
             Word::Part => Input::Command(Command::Disconnect(id)),
+            Word::Stalled { anew } => Input::Stalled { id, anew },
+            Word::Recycle => Input::Command(Command::Recycle(id)),
         });
     }
 
@@ -267,13 +303,16 @@ impl World {
         let state = self.lifecycle.throttle();
         self.account_recovers(state, &before);
         self.note_input(&input);
+        let stalled = self.stalled_by(&input, &before);
         let mut actions = Vec::new();
         self.lifecycle.step(input.clone(), self.now, &mut actions);
         for action in &actions {
             assert!(self.finished.is_none(), "{action:?} after the finish in {actions:?}");
             self.note_action(action, &before);
         }
-        self.check_giveup(&actions, &before);
+        self.check_giveup(stalled, &actions, &before);
+        self.check_stall(stalled, &input, state, &actions);
+        self.check_recycling(&input, state, &before);
         self.check_throttle(state, &input, &actions);
         for action in &actions {
             match action {
@@ -373,6 +412,16 @@ impl World {
         }
     }
 
+    /// Who is seen to stand still, and is to be judged by that: whoever listens and is waited for with nothing else.
+    fn stalled_by(&mut self, input: &Input, before: &Phases) -> Option<WorkerId> {
+        self.alive.values_mut().for_each(|seen| seen.stalled = false);
+        let Input::Stalled { id, .. } = input else { return None };
+        let serves = matches!(before.get(id), Some(Phase::Listening | Phase::Retiring));
+        let seen = self.alive.get_mut(id).filter(|seen| serves && seen.listened && seen.failed.is_none())?;
+        seen.stalled = true;
+        Some(*id)
+    }
+
     fn note_word(&mut self, id: WorkerId, note: impl FnOnce(&mut Seen)) {
         if let Some(seen) = self.alive.get_mut(&id).filter(|seen| seen.pid) {
             note(seen);
@@ -395,7 +444,12 @@ impl World {
                 }
             }
             Command::Scale(wanted) if serving => self.wanted = wanted.max(1),
-            Command::Roll | Command::Grow | Command::Shrink | Command::Scale(_) | Command::Disconnect(_) => {}
+            Command::Roll
+            | Command::Grow
+            | Command::Shrink
+            | Command::Scale(_)
+            | Command::Disconnect(_)
+            | Command::Recycle(_) => {}
         }
     }
 
@@ -474,7 +528,8 @@ impl World {
         let at_once = self.stopping_now || self.refused;
         let over = |since: Option<Instant>, limit| since.is_some_and(|since| now - since >= limit);
         let seen = self.running(id);
-        let overdue = (!seen.listened && over(seen.booted, limits.boot_timeout))
+        let overdue = seen.stalled
+            || (!seen.listened && over(seen.booted, limits.boot_timeout))
             || over(seen.failed, limits.boot_timeout)
             || over(seen.drained, limits.kill_timeout)
             || over(seen.disconnected, limits.kill_timeout)
@@ -542,9 +597,14 @@ impl World {
     }
 
     /// The naive account: charges, one by one, whoever kept a slot before this step and lost it in it.
-    fn check_giveup(&mut self, actions: &[Action], before: &Phases) {
+    /// Who is seen to stand still is charged first of all, lost or not.
+    fn check_giveup(&mut self, stalled: Option<WorkerId>, actions: &[Action], before: &Phases) {
         let mut giveups = 0;
-        let mut counted = BTreeSet::new();
+        let mut counted: BTreeSet<WorkerId> =
+            stalled.into_iter().filter(|id| keeps(before.get(id))).collect();
+        for id in counted.clone() {
+            giveups += u32::from(self.charge(id));
+        }
         for action in actions {
             for id in self.lost_by(action, actions, before) {
                 if counted.insert(id) {
@@ -560,6 +620,36 @@ impl World {
         assert_eq!(said, giveups as usize, "{actions:?}");
         if self.throttled && self.lifecycle.throttle() == throttle::State::Normal {
             self.clear_account();
+        }
+    }
+
+    /// It is killed, unless nobody could take its place, which is said once.
+    fn check_stall(
+        &self,
+        stalled: Option<WorkerId>,
+        input: &Input,
+        state: throttle::State,
+        actions: &[Action],
+    ) {
+        let left =
+            |action: &Action| matches!(action, Action::Emit(Event::Error { problem, .. }) if problem == LEFT);
+        let killed = stalled.is_some_and(|id| actions.contains(&Action::Kill { id }));
+        let gives_up = |action: &Action| matches!(action, Action::Emit(Event::Giveup { .. }));
+        let throttled = state != throttle::State::Normal || actions.iter().any(gives_up);
+        assert!(stalled.is_none() || killed || throttled, "{input:?}: {actions:?}");
+        let is_told = stalled.is_some() && !killed && matches!(input, Input::Stalled { anew: true, .. });
+        assert_eq!(actions.iter().any(left), is_told, "{input:?}: {actions:?}");
+    }
+
+    /// Only a pool in which nothing else goes on.
+    fn check_recycling(&self, input: &Input, state: throttle::State, before: &Phases) {
+        let Input::Command(Command::Recycle(id)) = input else { return };
+        let retires =
+            before.get(id) == Some(&Phase::Listening) && self.phases().get(id) == Some(&Phase::Retiring);
+        if retires {
+            assert!(before.len() == self.wanted && before.values().all(|phase| *phase == Phase::Listening));
+            assert!(!self.leaving() && self.rolls_begun == self.rolls_ended);
+            assert!(state == throttle::State::Normal || self.lifecycle.throttle() == throttle::State::Normal);
         }
     }
 
@@ -591,7 +681,9 @@ impl World {
                 None if self.reverting => None,
                 None => *slot,
             },
-            Event::Error { worker, problem } if problem == NOT_REPLACED => Some(worker.slot),
+            Event::Error { worker, problem } if problem == NOT_REPLACED || problem == NOT_RECYCLED => {
+                Some(worker.slot)
+            }
             _ => None,
         }
     }

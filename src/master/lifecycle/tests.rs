@@ -51,6 +51,11 @@ impl Stage {
                 self.now += Duration::from_secs(number(1).into());
                 self.feed(Input::Tick);
             }
+            "held-up" => {
+                let time = Duration::from_secs(number(1).into());
+                self.now += time;
+                self.feed(Input::HeldUp(time));
+            }
             "up" => {
                 let id = number(1);
                 self.feed(Input::Spawned { id, pid: 100 + id as i32 });
@@ -121,6 +126,9 @@ fn input(word: &str, arguments: &[&str]) -> Input {
         "grow" => Input::Command(Command::Grow),
         "shrink" => Input::Command(Command::Shrink),
         "part" => Input::Command(Command::Disconnect(id)),
+        "stalled" => Input::Stalled { id, anew: true },
+        "still-stalled" => Input::Stalled { id, anew: false },
+        "recycle" => Input::Command(Command::Recycle(id)),
         _ => panic!("no such line: {word}"),
     }
 }
@@ -152,6 +160,7 @@ fn show_event(event: &Event) -> String {
         Event::Exit { worker, cause, forced: false, .. } => format!("Exit {} {cause:?}", worker.id),
         Event::Exit { worker, cause, forced: true, .. } => format!("Exit {} {cause:?} forced", worker.id),
         Event::Close(worker) => format!("Close {}", worker.id),
+        Event::Error { worker, problem } if problem == stall::LEFT => format!("Error {} left", worker.id),
         Event::Error { worker, problem } => format!("Error {} {problem}", worker.id),
         Event::Suicide(worker) => format!("Suicide {}", worker.id),
         Event::Giveup { limit, alive } => format!("Giveup {limit} {alive}"),
@@ -1386,4 +1395,220 @@ fn a_worker_drains_by_the_limits_it_was_started_with() {
     stage.feed(Input::Configured(Ok(Settings { limits: shorter, wanted: None, changed: true })));
     assert!(stage.play_line("up 2").contains("drain 1"));
     assert_eq!(stage.play_line("deadline"), "5");
+}
+
+// Stalls.
+
+#[test]
+fn stalled_worker_is_charged_replaced_and_killed() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         stalled 1        | spawn 3@0; kill 1
+         still-stalled 1  |
+         phases           | 1 Draining; 2 Listening; 3 Starting
+         crash 1          | Disconnect 1; Exit 1 Stall; Close 1
+         up 3             | Fork 3; Online 3; Listening 3
+         stalled 3        | spawn 4@0; kill 3
+         crash 2          | Disconnect 2; Exit 2 Crash; Close 2; Giveup 2 1",
+    );
+}
+
+#[test]
+fn stalled_worker_is_left_and_told_of_once_while_nobody_can_take_its_place() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         crash 2          | Disconnect 2; Exit 2 Crash; Close 2; spawn 3@1
+         crash 3
+         spawned 3
+         crash 3          | Disconnect 3; Exit 3 Crash; Close 3; spawn 4@1
+         up 4
+         stalled 1        | Giveup 2 2; Error 1 left
+         still-stalled 1  |
+         phases           | 1 Listening; 4 Listening
+         stalled 4        | Error 4 left
+         wait 59          |
+         still-stalled 1  |
+         wait 1           |
+         still-stalled 1  | spawn 5@0; kill 1
+         phases           | 1 Draining; 4 Listening; 5 Starting",
+    );
+}
+
+#[test]
+fn worker_that_starts_drains_or_has_announced_its_end_is_none_of_the_watchdogs_affair() {
+    play(
+        1,
+        "tick
+         stalled 1        |
+         spawned 1
+         online 1
+         stalled 1        |
+         listening 1 0
+         listening 1 1
+         suicide 1        | Suicide 1; spawn 2@0
+         up 2             | Fork 2; Online 2; Listening 2; drain 1
+         stalled 1        |
+         stalled 9        |
+         failed 2         | Error 2 broken
+         stalled 2        |
+         wait 5           | kill 1
+         stalled 1        |
+         stop             | close listeners; drain 2 to stop
+         stalled 2        |",
+    );
+}
+
+#[test]
+fn stalled_worker_that_is_being_replaced_costs_nothing_more() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         roll             | Reload Started; spawn 3@0
+         stalled 1        | kill 1
+         crash 1          | Disconnect 1; Exit 1 Stall; Close 1
+         up 3             | Fork 3; Online 3; Listening 3; spawn 4@1
+         crash 3          | Disconnect 3; Exit 3 Crash; Close 3; spawn 5@0
+         up 5
+         crash 5          | Disconnect 5; Exit 5 Crash; Close 5; spawn 6@0",
+    );
+}
+
+#[test]
+fn kill_of_a_stalled_worker_that_fails_is_repeated() {
+    play(
+        1,
+        "tick
+         up 1
+         stalled 1        | spawn 2@0; kill 1
+         no-kill 1        | Error 1 broken
+         stalled 1        |
+         wait 5           | kill 1
+         crash 1          | Disconnect 1; Exit 1 Stall; Close 1",
+    );
+}
+
+// Time that was lost.
+
+#[test]
+fn time_in_which_nobody_was_seen_is_nobodys_fault() {
+    play(
+        3,
+        "tick
+         spawned 1
+         up 2
+         up 3
+         suicide 2        | Suicide 2; spawn 4@1
+         up 4             | Fork 4; Online 4; Listening 4; drain 2
+         disconnect 3     | Disconnect 3; spawn 5@2
+         wait 4           |
+         deadline         | 1
+         held-up 1000     |
+         deadline         | 1
+         wait 1           | kill 2; Error 3 its channel closed, but it did not exit within 5s; kill 3
+         no-kill 2        | Error 2 broken
+         wait 4           |
+         held-up 1000     |
+         deadline         | 1
+         wait 1           | kill 1; kill 2; spawn 6@0",
+    );
+}
+
+#[test]
+fn window_that_passes_unseen_has_passed() {
+    play(
+        1,
+        "tick
+         up 1
+         crash 1
+         up 2
+         crash 2
+         up 3
+         held-up 60       |
+         crash 3          | Disconnect 3; Exit 3 Crash; Close 3; spawn 4@0",
+    );
+}
+
+// Recycling.
+
+#[test]
+fn recycled_worker_is_replaced_by_plan_and_the_next_one_when_it_is_gone() {
+    play(
+        2,
+        "tick
+         up 1
+         recycle 1        |
+         up 2
+         recycle 1        | spawn 3@0
+         recycle 2        |
+         phases           | 1 Retiring; 2 Listening; 3 Starting
+         up 3             | Fork 3; Online 3; Listening 3; drain 1
+         recycle 2        |
+         exit 1           | Disconnect 1; Exit 1 Recycle; Close 1
+         recycle 1        |
+         recycle 2        | spawn 4@1
+         up 4
+         exit 2           | Disconnect 2; Exit 2 Recycle; Close 2
+         crash 3          | Disconnect 3; Exit 3 Crash; Close 3; spawn 5@0
+         up 5
+         crash 5          | Disconnect 5; Exit 5 Crash; Close 5; spawn 6@0",
+    );
+}
+
+#[test]
+fn nobody_is_recycled_while_something_else_goes_on() {
+    play(
+        2,
+        "tick
+         up 1
+         up 2
+         roll             | Reload Started; spawn 3@0
+         recycle 2        |
+         up 3
+         up 4             | Fork 4; Online 4; Listening 4; drain 2; adopt; Reload Done
+         recycle 3        |
+         exit 1
+         exit 2
+         part 3           | spawn 5@0
+         recycle 4        |
+         up 5
+         exit 3
+         crash 4          | Disconnect 4; Exit 4 Crash; Close 4; spawn 6@1
+         recycle 5        |
+         up 6
+         crash 6
+         up 7
+         crash 7          | Disconnect 7; Exit 7 Crash; Close 7; Giveup 2 1
+         recycle 5        |
+         stop             | close listeners; drain 5 to stop
+         recycle 5        |",
+    );
+}
+
+#[test]
+fn replacement_of_a_recycled_worker_that_dies_costs_nothing_and_is_not_repeated_at_once() {
+    play(
+        1,
+        "tick
+         up 1
+         recycle 1        | spawn 2@0
+         spawned 2
+         exit 2           | Disconnect 2; Exit 2 Crash; Close 2; Error 1 cannot be recycled: its replacement did not come up (tried again when a restart window has passed)
+         phases           | 1 Listening
+         recycle 1        |
+         wait 59          |
+         recycle 1        |
+         later 1
+         recycle 1        | spawn 3@0
+         suicide 1        | Suicide 1
+         up 3             | Fork 3; Online 3; Listening 3; drain 1
+         exit 1           | Disconnect 1; Exit 1 Suicide; Close 1",
+    );
 }

@@ -18,7 +18,7 @@ pub enum Phase {
     Online,
     /// It accepts on every listener.
     Listening,
-    /// It is to be replaced (it asked, a roll does it, or the program wants it) and goes on as before until its replacement listens.
+    /// It is to be replaced (it asked, a roll does it, the program wants it, or it has come to a limit) and goes on as before until its replacement listens.
     Retiring,
     /// It is on its way out and keeps no slot: told to drain, killed, or gone from its channel. Its patience timer
     /// runs from here and not before.
@@ -47,6 +47,8 @@ pub struct Worker {
     pub(super) asking: bool,
     /// The program wants it replaced (`Command::Disconnect`), which has not been done or refused yet.
     pub(super) unwanted: bool,
+    /// It is being recycled.
+    pub(super) recycled: bool,
     /// Its channel is open.
     pub(super) connected: bool,
     /// Why it leaves, if somebody decided that or it announced it; an exit without one is a crash.
@@ -77,6 +79,8 @@ pub(super) enum Plan {
     Roll,
     /// The program wants this one replaced.
     Disconnect,
+    /// It has come to a limit.
+    Recycle,
 }
 
 /// What a worker is being waited for. The instants say since when.
@@ -94,6 +98,19 @@ pub(super) enum Fuse {
     KillAgain(Instant),
 }
 
+impl Fuse {
+    /// The same, lit so much later.
+    pub(super) fn put_off(self, by: Duration) -> Fuse {
+        let later = |since: Instant| since.checked_add(by).unwrap_or(since);
+        match self {
+            Fuse::Boot(since) => Fuse::Boot(later(since)),
+            Fuse::Kill(since) => Fuse::Kill(later(since)),
+            Fuse::KillAgain(since) => Fuse::KillAgain(later(since)),
+            Fuse::Unlit | Fuse::Killed => self,
+        }
+    }
+}
+
 impl Worker {
     pub(super) fn new(id: WorkerId, slot: usize, account: Account, limits: &Limits) -> Self {
         Worker {
@@ -106,6 +123,7 @@ impl Worker {
             account,
             asking: false,
             unwanted: false,
+            recycled: false,
             connected: true,
             cause: None,
             problem: None,
@@ -137,6 +155,11 @@ impl Worker {
     /// It accepts connections, or will.
     pub(super) fn serves(&self) -> bool {
         self.keeps_slot() || self.phase == Phase::Retiring
+    }
+
+    /// Its loop is to go round: it listens on everything, and does not leave.
+    pub(super) fn is_watched(&self) -> bool {
+        self.reached == Phase::Listening && self.serves() && self.fuse == Fuse::Unlit
     }
 
     pub(super) fn all_heard(&self) -> bool {

@@ -217,6 +217,7 @@ impl<H: Handler> EventLoop<H> {
                 tasks: &mut self.tasks,
                 owed: &mut owed,
                 panicked: &mut self.panicked,
+                area: &self.meter.area,
             },
             &conditions(
                 &self.clock,

@@ -54,7 +54,9 @@ impl<H: Handler> EventLoop<H> {
                     self.adopt_socket(socket, travelling.peer, travelling.unread)
                 }
                 Order::Message(message) => {
-                    self.call_handler("a message from the master", |handler| handler.message(message));
+                    self.call_handler(LoopPhase::Message, "a message from the master", |handler| {
+                        handler.message(message)
+                    });
                 }
                 Order::Socket { socket, message } => self.offer_socket(socket, message),
                 Order::AccessLog(file) => self.turn_journal_to(file),
@@ -65,16 +67,24 @@ impl<H: Handler> EventLoop<H> {
     }
 
     /// Calls the program outside of any request; a panic is what it is in one.
-    pub(super) fn call_handler<T>(&mut self, doing: &str, call: impl FnOnce(&mut H) -> T) -> Option<T> {
+    pub(super) fn call_handler<T>(
+        &mut self,
+        phase: LoopPhase,
+        doing: &str,
+        call: impl FnOnce(&mut H) -> T,
+    ) -> Option<T> {
+        let before = self.meter.area.enter(phase);
         let outcome = service::guard(|| doing.to_owned(), || call(&mut self.handler));
+        self.meter.area.leave(before);
         self.panicked |= outcome.is_none();
         self.mourn();
         outcome
     }
 
     fn offer_socket(&mut self, socket: OwnedFd, message: crate::event::Message) {
-        let accepted =
-            self.call_handler("a socket from the master", |handler| handler.socket(socket, message));
+        let accepted = self.call_handler(LoopPhase::Socket, "a socket from the master", |handler| {
+            handler.socket(socket, message)
+        });
         if let Some(client) = accepted.flatten() {
             let peer = socket::peer(client.as_fd());
             prepare(&client);
@@ -131,7 +141,7 @@ impl<H: Handler> EventLoop<H> {
                 let kill_timeout = millis(self.settings.kill_timeout);
                 let cuts = self.control.is_alone();
                 self.drain = Some(Drain::new(self.clock.now(), kill_timeout, stop, cuts));
-                self.call_handler("before_drain", Handler::before_drain);
+                self.call_handler(LoopPhase::BeforeDrain, "before_drain", Handler::before_drain);
                 self.listeners.cancel_all(&mut self.ring);
                 for slot in
                     self.connections.slots_in(|state| matches!(state, State::Sending | State::Streaming))
@@ -219,7 +229,7 @@ impl<H: Handler> EventLoop<H> {
 
     /// The program's last words, and then what it said leaves. A master that does not read any more has the kill timeout.
     pub(super) fn take_leave(&mut self) -> Result<()> {
-        self.call_handler("after_drain", Handler::after_drain);
+        self.call_handler(LoopPhase::AfterDrain, "after_drain", Handler::after_drain);
         self.read_mail();
         while !(self.has_drained() && self.control.is_idle()) {
             self.turn()?;

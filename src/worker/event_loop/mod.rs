@@ -28,6 +28,7 @@ use super::timers::{Class, Timers};
 use crate::access_log::Record;
 use crate::config::{OnPanic, WorkerSettings};
 use crate::error::{Error, Result};
+use crate::event::LoopPhase;
 use crate::handler::{Claim, Handler, Local, Mail, Mailbox, Wish};
 use crate::http::{Conditions, Exchange, Flow, Part, Progress, Response, Rest, Status};
 use crate::ipc::message::Travelling;
@@ -44,7 +45,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A stranded connection (its wake-up went to a worker that was busy, stopped or about to cancel) waits at most this
-/// long for somebody's fresh accept. Also the longest that a turn waits.
+/// long for somebody's fresh accept. Also the longest that a turn waits, whatever it waits for: the master takes a loop
+/// that does not go round for one that stands still.
 const FRESH_ACCEPT_INTERVAL_MS: Millis = 50;
 /// Fresh accepts in a row, so that a burst is shared with the others.
 const FRESH_ACCEPTS_MAX: usize = 16;
@@ -141,6 +143,7 @@ impl<H: Handler> EventLoop<H> {
             millis(settings.send_timeout),
             LINGER_MS,
         ];
+        area.set_origin(Clock::origin());
         EventLoop {
             ring,
             connections: Connections::new(slots),
@@ -148,11 +151,11 @@ impl<H: Handler> EventLoop<H> {
             listeners: Listeners::default(),
             control,
             clock: Clock::new(settings.server_header),
+            tasks: Tasks::new(Arc::clone(&mailbox), area.clone()),
             meter: Meter::new(area),
             journal: None,
             settings,
             handler,
-            tasks: Tasks::new(Arc::clone(&mailbox)),
             local: Local::open(),
             promises: HashMap::new(),
             awaited: HashMap::new(),
@@ -200,6 +203,7 @@ impl<H: Handler> EventLoop<H> {
     fn turn(&mut self) -> Result<()> {
         self.collect_sends();
         let timeout = self.timeout();
+        self.meter.wait();
         self.ring.turn(&mut self.sends, timeout).map_err(|e| Error::io("wait on the ring", e))?;
         self.clock.advance();
         self.meter.begin(self.clock.nanos());

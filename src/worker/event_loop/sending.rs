@@ -80,6 +80,7 @@ impl<H: Handler> EventLoop<H> {
             return;
         }
         let waker = || self.mailbox.connection_waker(token);
+        let before = self.meter.area.enter(LoopPhase::Content);
         let next = loop {
             match (queue.next(self.clock.now(), &mut self.panicked, &waker), &self.journal) {
                 (queue::Next::Answered(record, octets), Some(journal)) => journal.log.finish(record, octets),
@@ -87,6 +88,7 @@ impl<H: Handler> EventLoop<H> {
                 (next, _) => break next,
             }
         };
+        self.meter.area.leave(before);
         match next {
             queue::Next::Answered(..) => unreachable!("the log has been told"),
             queue::Next::Send(message) => {

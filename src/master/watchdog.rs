@@ -1,0 +1,237 @@
+//! Whether workers' loops stand still, and whether that can be known: a machine that was suspended has kept nobody from
+//! anything. Pure: what was seen and when is passed in.
+//!
+//! Neighbours: `event_loop` looks at the stats areas and at the clocks; `lifecycle` decides what becomes of a worker.
+
+use crate::event::WorkerId;
+use crate::stats::Pulse;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The master looks no more often, however short the limits are: an idle loop goes round twenty times a second.
+const PACE_MIN: Duration = Duration::from_millis(100);
+const PACE_MAX: Duration = Duration::from_secs(1);
+
+/// How often the master looks: four times within the shortest of these limits, and at least once a second. Also how late it
+/// may be before it takes itself to have been held up, so that of every limit at least half is time in which it could see.
+pub fn pace(limits: impl IntoIterator<Item = Duration>) -> Duration {
+    let shortest = limits.into_iter().min().unwrap_or(PACE_MAX);
+    (shortest / 4).clamp(PACE_MIN, PACE_MAX)
+}
+
+/// What was seen of the loops of all workers that listen.
+#[derive(Debug, Default)]
+pub struct Watchdog(BTreeMap<WorkerId, Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    pulse: Pulse,
+    /// When it was seen to have changed.
+    since: Instant,
+    /// It was said to stand still.
+    told: bool,
+}
+
+/// What a look has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// The loop goes round, or may yet do so in time.
+    Moves,
+    /// It was said to stand still, and goes round again, after so long.
+    MovesAgain(Duration),
+    /// It stands still.
+    Stalled {
+        /// For so long by now.
+        stalled_for: Duration,
+        /// That has not been said yet.
+        anew: bool,
+    },
+}
+
+impl Watchdog {
+    /// These are watched, nobody else any more.
+    pub fn watch_only(&mut self, watched: &[WorkerId]) {
+        self.0.retain(|id, _| watched.contains(id));
+    }
+
+    /// Compares a worker's pulse with what it was. `patience` is how long it may stay what it is.
+    pub fn look(&mut self, id: WorkerId, pulse: Pulse, now: Instant, patience: Duration) -> Finding {
+        let seen = self.0.entry(id).or_insert(Seen { pulse, since: now, told: false });
+        let still = now.saturating_duration_since(seen.since);
+        if seen.pulse != pulse {
+            let told = seen.told;
+            *seen = Seen { pulse, since: now, told: false };
+            return if told { Finding::MovesAgain(still) } else { Finding::Moves };
+        }
+        if still < patience {
+            return Finding::Moves;
+        }
+        let anew = !std::mem::replace(&mut seen.told, true);
+        Finding::Stalled { stalled_for: still, anew }
+    }
+
+    /// Nobody who is watched goes round, and there is somebody.
+    pub fn all_stand_still(&self) -> bool {
+        !self.0.is_empty() && self.0.values().all(|seen| seen.told)
+    }
+
+    /// So much time counts for nobody.
+    pub fn put_off(&mut self, by: Duration) {
+        for seen in self.0.values_mut() {
+            seen.since = seen.since.checked_add(by).unwrap_or(seen.since);
+        }
+    }
+}
+
+/// Watches the watchdog: whether the master itself has been there all the time.
+#[derive(Debug)]
+pub struct Vigil {
+    /// When it meant to look at the clock again, at the latest.
+    due: Option<Instant>,
+    /// How far CLOCK_BOOTTIME was ahead of CLOCK_MONOTONIC.
+    ahead: Duration,
+}
+
+/// The master was held up, and the workers may have been as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldUp {
+    /// It came so much too late.
+    pub late: Duration,
+    /// The machine was suspended for so long.
+    pub asleep: Duration,
+    pace: Duration,
+}
+
+impl HeldUp {
+    /// How much time counts for nobody: what was lost, and a little more, since whoever was stopped with the master may go
+    /// on a moment later. Time in which the machine was suspended is not in it: CLOCK_MONOTONIC stood still.
+    pub fn lost(self) -> Duration {
+        self.late + self.pace
+    }
+}
+
+impl Vigil {
+    /// Begins now, with CLOCK_BOOTTIME so far ahead.
+    pub fn new(ahead: Duration) -> Vigil {
+        Vigil { due: None, ahead }
+    }
+
+    /// The master waits, at the longest until then.
+    pub fn wait_until(&mut self, due: Option<Instant>) {
+        self.due = due;
+    }
+
+    /// The master looks at the clocks; from here on it works, and means to look again at once.
+    pub fn look(&mut self, now: Instant, ahead: Duration, pace: Duration) -> Option<HeldUp> {
+        let late = self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+        let asleep = ahead.saturating_sub(self.ahead);
+        (self.due, self.ahead) = (Some(now), ahead);
+        (late > pace || asleep > pace).then_some(HeldUp { late, asleep, pace })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const PACE: Duration = Duration::from_secs(1);
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn stalled(seconds: u64, anew: bool) -> Finding {
+        Finding::Stalled { stalled_for: secs(seconds), anew }
+    }
+
+    #[test]
+    fn a_pulse_that_stays_the_same_for_the_stall_timeout_is_told_once() {
+        let (mut watchdog, now) = (Watchdog::default(), Instant::now());
+        let mut look = |pulse, at| watchdog.look(1, Pulse::of(pulse), now + secs(at), PATIENCE);
+        assert_eq!(look(5, 0), Finding::Moves, "how long it has been so is not known");
+        assert_eq!(look(5, 29), Finding::Moves);
+        assert_eq!(look(5, 30), stalled(30, true));
+        assert_eq!(look(5, 31), stalled(31, false));
+        assert_eq!(look(6, 35), Finding::MovesAgain(secs(35)));
+        assert_eq!(look(6, 64), Finding::Moves);
+        assert_eq!(look(6, 65), stalled(30, true));
+    }
+
+    #[test]
+    fn a_loop_that_was_elsewhere_is_alive_even_if_it_has_come_back() {
+        let (mut watchdog, now) = (Watchdog::default(), Instant::now());
+        for (at, pulse) in [(0, 1), (29, 2), (58, 1), (87, 1)] {
+            assert_eq!(watchdog.look(1, Pulse::of(pulse), now + secs(at), PATIENCE), Finding::Moves);
+        }
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(88), PATIENCE), stalled(30, true));
+    }
+
+    #[test]
+    fn workers_are_watched_apart_and_only_while_they_are_to_be() {
+        let (mut watchdog, now) = (Watchdog::default(), Instant::now());
+        for id in [1, 2] {
+            watchdog.look(id, Pulse::of(1), now, PATIENCE);
+        }
+        assert!(!watchdog.all_stand_still());
+        watchdog.watch_only(&[2]);
+        assert_eq!(watchdog.look(2, Pulse::of(1), now + secs(40), PATIENCE), stalled(40, true));
+        assert!(watchdog.all_stand_still());
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(40), PATIENCE), Finding::Moves, "seen anew");
+        assert!(!watchdog.all_stand_still());
+        watchdog.watch_only(&[]);
+        assert!(!watchdog.all_stand_still(), "nobody does");
+    }
+
+    #[test]
+    fn lost_time_counts_for_nobody() {
+        let (mut watchdog, now) = (Watchdog::default(), Instant::now());
+        watchdog.look(1, Pulse::of(1), now, PATIENCE);
+        watchdog.put_off(secs(100));
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(99), PATIENCE), Finding::Moves);
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(129), PATIENCE), Finding::Moves);
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(130), PATIENCE), stalled(30, true));
+    }
+
+    #[test]
+    fn a_master_that_comes_too_late_knows_it() {
+        let (mut vigil, now) = (Vigil::new(secs(7)), Instant::now());
+        let look = |vigil: &mut Vigil, at| vigil.look(now + secs(at), secs(7), PACE);
+        assert_eq!(look(&mut vigil, 50), None, "it has only begun");
+        vigil.wait_until(Some(now + secs(60)));
+        assert_eq!(look(&mut vigil, 55), None, "woken early");
+        vigil.wait_until(Some(now + secs(60)));
+        assert_eq!(look(&mut vigil, 61), None);
+        vigil.wait_until(Some(now + secs(62)));
+        let held_up = look(&mut vigil, 72).unwrap();
+        assert_eq!((held_up.late, held_up.asleep, held_up.lost()), (secs(10), secs(0), secs(11)));
+        assert_eq!(look(&mut vigil, 72), None, "said once");
+        let held_up = look(&mut vigil, 80).unwrap();
+        assert_eq!(held_up.late, secs(8), "at work, where every look is due at once");
+        vigil.wait_until(None);
+        assert_eq!(look(&mut vigil, 999), None, "nothing was due");
+    }
+
+    #[test]
+    fn a_machine_that_slept_is_told_by_its_clocks() {
+        let (mut vigil, now) = (Vigil::new(secs(7)), Instant::now());
+        vigil.wait_until(Some(now + secs(1)));
+        assert_eq!(vigil.look(now, secs(8), PACE), None, "what the clocks differ by is not exact");
+        vigil.wait_until(Some(now + secs(1)));
+        let held_up = vigil.look(now, secs(3_608), PACE).unwrap();
+        assert_eq!((held_up.late, held_up.asleep, held_up.lost()), (secs(0), secs(3_600), secs(1)));
+        assert_eq!(vigil.look(now, secs(3_608), PACE), None);
+    }
+
+    #[test]
+    fn the_master_looks_often_enough_for_the_shortest_limit() {
+        let ms = Duration::from_millis;
+        for (limits, expected) in [
+            ([secs(30), secs(10), secs(5)], secs(1)),
+            ([secs(30), secs(10), secs(2)], ms(500)),
+            ([secs(30), ms(1), secs(5)], ms(100)),
+        ] {
+            assert_eq!(pace(limits), expected);
+        }
+    }
+}

@@ -13,6 +13,9 @@
 //! | `/exit` | calls exit(7) |
 //! | `/hang?ms=N` | answers after N ms by a timer; the loop goes on |
 //! | `/block?ms=N` | sleeps N ms in the handler; the loop does not go on |
+//! | `/block-later?ms=N` | waits N ms by a timer, then blocks for a minute in its future |
+//! | `/block-admission` | blocks for a minute when a request with content begins |
+//! | `/leak?n=N` | keeps N octets more, for ever |
 //! | `/later-panic?ms=N` | panics in a future, after N ms |
 //! | `/drop-panic` | never answers, and panics when its client has gone |
 //! | `/stream-panic?ms=N` | sends the beginning of an answer and panics after N ms |
@@ -40,7 +43,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use uringd::{Cluster, Event, Handler, Pool, Reply, Request, Response, Status};
+use uringd::{Admission, Cluster, Event, Handler, Pool, Reply, Request, Response, Status};
 
 fn main() -> ExitCode {
     let cluster = Cluster::from_args();
@@ -129,6 +132,13 @@ impl Handler for Faulty {
         answer(request)
     }
 
+    fn admit(&mut self, head: &Request<'_>) -> Admission {
+        if head.path() == "/block-admission" {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        Admission::Collect
+    }
+
     fn before_drain(&mut self) {
         hook("before_drain");
     }
@@ -168,6 +178,18 @@ fn answer(request: &Request<'_>) -> Reply {
         }
         "/block" => {
             std::thread::sleep(Duration::from_millis(number(request, "ms")));
+            pid().into()
+        }
+        "/block-later" => {
+            let time = Duration::from_millis(number(request, "ms"));
+            Reply::later(async move {
+                uringd::sleep(time).await;
+                std::thread::sleep(Duration::from_secs(60));
+                pid()
+            })
+        }
+        "/leak" => {
+            Vec::leak(vec![1u8; number(request, "n") as usize]);
             pid().into()
         }
         "/later-panic" => {

@@ -8,6 +8,8 @@ use super::clock::Millis;
 
 /// How long before the kill timeout idle connections are half-closed.
 const HALF_CLOSE_BEFORE_MS: Millis = 1_000;
+/// Between what is made up for: several turns.
+const CATCH_UP_MS: Millis = 250;
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -48,6 +50,16 @@ impl Drain {
         self.half_close_at.take_if(|at| *at <= now).is_some()
     }
 
+    /// This process goes on after it was stopped: whatever was due meanwhile waits until what has come meanwhile is
+    /// received. Not by all the time that was lost: the master's kill timer may not have stood still.
+    #[cold]
+    pub fn catch_up(&mut self, now: Millis) {
+        let times = [&mut self.half_close_at, &mut self.close_at, &mut self.cut_at];
+        for (at, step) in times.into_iter().zip(1..) {
+            *at = at.map(|at| at.max(now + step * CATCH_UP_MS));
+        }
+    }
+
     /// Nobody is waited for any more.
     pub fn is_time_to_cut(&self, now: Millis) -> bool {
         self.cut_at.is_some_and(|at| at <= now)
@@ -68,6 +80,18 @@ mod tests {
         let (alone, with_master) = (Drain::new(100, 5_000, true, true), Drain::new(100, 5_000, true, false));
         assert!(!alone.is_time_to_cut(5_099) && alone.is_time_to_cut(5_100));
         assert!(!with_master.is_time_to_cut(Millis::MAX));
+    }
+
+    #[test]
+    fn what_was_due_while_the_process_was_stopped_is_done_a_little_later() {
+        let mut drain = Drain::new(100, 5_000, true, true);
+        drain.catch_up(60_000);
+        assert!(!drain.takes_half_close(60_249) && drain.takes_half_close(60_250));
+        assert!(!drain.takes_close(60_499) && drain.takes_close(60_500));
+        assert!(!drain.is_time_to_cut(60_749) && drain.is_time_to_cut(60_750));
+        let mut early = Drain::new(100, 5_000, true, true);
+        early.catch_up(2_000);
+        assert!(!early.takes_half_close(4_099) && early.takes_half_close(4_100), "nothing was due");
     }
 
     #[test]

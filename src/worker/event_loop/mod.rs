@@ -33,7 +33,7 @@ use crate::handler::{Claim, Handler, Local, Mail, Mailbox, Wish};
 use crate::http::{Conditions, Exchange, Flow, Part, Progress, Response, Rest, Status};
 use crate::ipc::message::Travelling;
 use crate::ring::{Append, Completion, Lease, Message, Op, Received, Ring, Span, Token};
-use crate::stats::{Area, Tally};
+use crate::stats::{Area, Nanos, Tally};
 use crate::sys::file::MappedPiece;
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -48,6 +48,8 @@ use std::time::Duration;
 /// long for somebody's fresh accept. Also the longest that a turn waits, whatever it waits for: the master takes a loop
 /// that does not go round for one that stands still.
 const FRESH_ACCEPT_INTERVAL_MS: Millis = 50;
+/// How much longer than it should a wait must have been for this process to have been stopped, or the machine.
+const HELD_UP_MS: Millis = 1_000;
 /// Fresh accepts in a row, so that a burst is shared with the others.
 const FRESH_ACCEPTS_MAX: usize = 16;
 /// How long we read on after our last answer, for a client that does not close.
@@ -110,6 +112,8 @@ pub struct EventLoop<H> {
     ended: Vec<Token>,
     drain: Option<Drain>,
     fresh_accept_at: Millis,
+    /// When the wait began.
+    waits_since: Nanos,
     /// Set by a panic, cleared when what follows from it has been done.
     panicked: bool,
     /// `WATCH_ROOM` is in flight.
@@ -144,13 +148,15 @@ impl<H: Handler> EventLoop<H> {
             LINGER_MS,
         ];
         area.set_origin(Clock::origin());
+        let clock = Clock::new(settings.server_header);
         EventLoop {
             ring,
             connections: Connections::new(slots),
             timers: Timers::new(limits),
             listeners: Listeners::default(),
             control,
-            clock: Clock::new(settings.server_header),
+            waits_since: clock.nanos(),
+            clock,
             tasks: Tasks::new(Arc::clone(&mailbox), area.clone()),
             meter: Meter::new(area),
             journal: None,
@@ -206,6 +212,7 @@ impl<H: Handler> EventLoop<H> {
         self.meter.wait();
         self.ring.turn(&mut self.sends, timeout).map_err(|e| Error::io("wait on the ring", e))?;
         self.clock.advance();
+        self.make_up_for_lost_time(timeout);
         self.meter.begin(self.clock.nanos());
         if let Some(journal) = &mut self.journal {
             journal.begin_turn(&self.clock);
@@ -235,7 +242,8 @@ impl<H: Handler> EventLoop<H> {
             self.write_journal();
         }
         self.meter.set_aside(self.connections.live(), self.listeners.failures(), service::panics());
-        let took = self.meter.end(self.clock.read());
+        self.waits_since = self.clock.read();
+        let took = self.meter.end(self.waits_since);
         if self.clock.is_slow(took) {
             let ms = took / 1_000_000;
             tracing::warn!(
@@ -265,6 +273,19 @@ impl<H: Handler> EventLoop<H> {
     }
 
     // ---- time ----
+
+    /// Nobody's time has run while this process did not: what came meanwhile has not been received yet, and of that no
+    /// more than the kernel hands over at a time is looked at before the timers are.
+    #[inline]
+    fn make_up_for_lost_time(&mut self, timeout: Duration) {
+        let waited = Duration::from_nanos(self.clock.nanos().saturating_sub(self.waits_since));
+        let late = millis(waited.saturating_sub(timeout));
+        if late > HELD_UP_MS {
+            tracing::warn!(late_ms = late, "this worker was held up: its clients' time is put off by that");
+            self.timers.put_off(late);
+            self.drain.iter_mut().for_each(|drain| drain.catch_up(self.clock.now()));
+        }
+    }
 
     fn expire_timers(&mut self) {
         while let Some((slot, class)) = self.timers.expired(self.clock.now()) {

@@ -1,0 +1,264 @@
+//! Three limits: a worker that does not come up, one that stands still, one that does not leave. Each has its own, whoever
+//! stands still is replaced and what it was at is known, and time in which nobody ran counts for nobody.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+fn stalled(server: &Server, pid: i32) -> Value {
+    server.wait_for("stalled", |line| line["event"] == "stalled" && line["pid"] == pid)
+}
+
+fn exit(server: &Server, pid: i32) -> Value {
+    server.wait_for("exit", |line| line["event"] == "exit" && line["pid"] == pid)
+}
+
+/// One worker that is stopped, and clients of all the others, for whom nothing changes.
+#[test]
+fn a_stopped_worker_is_replaced_and_its_siblings_clients_notice_nothing() {
+    let server = Server::start(Program::Faulty, &["--workers", "2", "--stall-timeout", "1s"]);
+    let (mut kept, mut other) = (server.connect(), server.connect());
+    let victim = kept.get("/pid").pid();
+    server.wait("another worker answers", || {
+        other = server.connect();
+        other.get("/pid").pid() != victim
+    });
+    kill(victim, "STOP");
+    server
+        .wait("it is stopped", || status_field(victim, "State").is_some_and(|state| state.starts_with('T')));
+    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(other.get("/pid").status, 200);
+                assert_eq!(server.get("/pid").status, 200);
+                answered.fetch_add(2, Ordering::Relaxed);
+            }
+        });
+        let evidence = stalled(&server, victim);
+        assert!(evidence["state"].as_str().unwrap().starts_with('T'), "{evidence}");
+        assert_eq!((&evidence["phase"], &evidence["level"]), (&"waiting".into(), &"ERROR".into()));
+        assert!(evidence["stalled_ms"].as_u64().unwrap() >= 1_000 && evidence.get("request").is_none());
+        let end = exit(&server, victim);
+        assert_eq!((&end["cause"], &end["status"]), (&"stall".into(), &"signal 9".into()));
+        server.wait("the pool is whole", || server.listening().len() == 2);
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(answered.into_inner() > 100);
+    assert!(kept.try_get("/pid").is_err(), "it was cut off with its worker");
+    assert_eq!(server.events("stalled").len(), 1);
+}
+
+#[test]
+fn a_handler_that_blocks_is_named_with_its_request_and_for_how_long_it_has_had_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events");
+    let mut command = Program::Faulty.command(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--workers",
+        "2",
+        "--stall-timeout",
+        "1s",
+        "--restart-limit",
+        "100",
+    ]);
+    let server = Server::spawn(command.env("FAULTY_EVENTS", &events));
+    let long = format!("/block?ms=60000&{}", "x".repeat(200));
+    let cut = format!("GET {}...", &long[..120]);
+    let table = [
+        (
+            "GET /block?ms=60000&a=%22b%22 HTTP/1.1\r\nHost: test\r\n\r\n",
+            "handler",
+            "GET /block?ms=60000&a=%22b%22",
+        ),
+        (
+            "PUT /block-admission HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n",
+            "admission",
+            "PUT /block-admission",
+        ),
+        ("GET /block-later?ms=1 HTTP/1.1\r\nHost: test\r\n\r\n", "future", "GET /block-later?ms=1"),
+        (&format!("GET {long} HTTP/1.1\r\nHost: test\r\n\r\n"), "handler", &cut),
+    ];
+    for (request, phase, line) in table {
+        server.wait("the pool is whole", || server.listening().len() == 2);
+        let mut client = server.connect();
+        let pid = client.get("/pid").pid();
+        client.send(request);
+        let evidence = stalled(&server, pid);
+        assert_eq!((&evidence["phase"], &evidence["request"]), (&phase.into(), &line.into()), "{evidence}");
+        let age = evidence["request_age_ms"].as_u64().unwrap();
+        assert!((900..10_000).contains(&age), "{evidence}");
+        assert!(evidence["state"].as_str().unwrap().starts_with('S'), "{evidence}");
+        if is_root() {
+            assert!(evidence["wchan"].as_str().unwrap().contains("nanosleep"), "{evidence}");
+            assert!(evidence["stack"].as_str().unwrap().contains(" < "), "{evidence}");
+        }
+        assert_eq!(exit(&server, pid)["cause"], "stall");
+        // the program is told the same, as a value
+        let told = fs::read_to_string(&events).unwrap();
+        let told = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let told = told.filter(|event| event["event"] == "stalled").last().unwrap();
+        assert_eq!(told["worker"]["pid"], pid);
+        for field in ["phase", "request", "request_age_ms", "state"] {
+            assert_eq!(told["evidence"][field], evidence[field], "{told}");
+        }
+    }
+}
+
+/// Each request takes less than the limit, all that came in one turn together far more.
+#[test]
+fn a_worker_that_goes_from_one_slow_request_to_the_next_is_left_alone() {
+    let server = Server::start(Program::Faulty, &["--workers", "1", "--stall-timeout", "1s"]);
+    let mut client = server.connect();
+    let pid = client.get("/pid").pid();
+    client.send("GET /block?ms=400 HTTP/1.1\r\nHost: test\r\n\r\n".repeat(8));
+    for _ in 0..8 {
+        assert_eq!(client.read_answer().expect("an answer").pid(), pid);
+    }
+    assert!(server.events("stalled").is_empty());
+}
+
+#[test]
+fn a_worker_that_drains_has_the_kill_timeout_and_one_that_boots_the_boot_timeout() {
+    let folder = tempfile::tempdir().unwrap();
+    let hangs = folder.path().join("hangs");
+    let limits = ["--stall-timeout", "2s", "--kill-timeout", "4s", "--boot-timeout", "4s"];
+    let mut command =
+        Program::Faulty.command(&[&["--listen", "127.0.0.1:0", "--workers", "1"], &limits[..]].concat());
+    let server = Server::spawn(command.env("FAULTY_BOOT_HANG", &hangs));
+    server.wait_until_whole();
+    let pid = server.listening()[0].1;
+    let mut client = server.connect();
+    client.send("GET /block?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    // at once: it is told to drain before it has stood still for too long
+    server.signal("HUP");
+    server.wait_for("drain", |line| line["message"] == "drain sent" && line["pid"] == pid);
+    assert_eq!(exit(&server, pid)["cause"], "kill-timeout");
+    assert!(server.events("stalled").is_empty());
+    fs::write(&hangs, "").unwrap();
+    let forks = server.events("fork").len();
+    server.signal("HUP");
+    server.wait("it hangs", || server.events("fork").len() > forks);
+    let boots = server.events("fork").pop().unwrap()["pid"].as_i64().unwrap() as i32;
+    assert_eq!(exit(&server, boots)["cause"], "boot-timeout");
+    assert!(server.events("stalled").is_empty());
+}
+
+#[test]
+fn a_worker_that_nobody_can_replace_is_told_of_once_and_left() {
+    let arguments = ["--workers", "2", "--stall-timeout", "1s", "--restart-limit", "0"];
+    let server = Server::start(Program::Faulty, &arguments);
+    let mut kept = server.connect();
+    let victim = kept.get("/pid").pid();
+    kill(victim, "STOP");
+    stalled(&server, victim);
+    server.wait_for("giveup", |line| line["event"] == "giveup");
+    let left = |line: &Value| line["event"] == "error" && line["pid"] == victim;
+    let why = server.wait_for("what becomes of it", left);
+    assert!(why["problem"].as_str().unwrap().contains("restarts are throttled"), "{why}");
+    // the master has looked at it several times more when its other worker, stopped later, is told of
+    let sibling = server.listening().into_iter().find(|(_, pid)| *pid != victim).unwrap().1;
+    kill(sibling, "STOP");
+    stalled(&server, sibling);
+    assert_eq!((server.events("stalled").len(), server.events("fork").len()), (2, 2));
+    for pid in [victim, sibling] {
+        kill(pid, "CONT");
+        server.wait_for("it goes on", |line| line["message"] == "worker goes on" && line["pid"] == pid);
+    }
+    assert_eq!(kept.get("/pid").pid(), victim);
+    assert!(server.events("exit").is_empty());
+}
+
+/// Stops processes until it is told otherwise, the master first, and lets them go on in the worst order: the master some
+/// time before its workers.
+fn suspend(server: &Server, time: Duration) {
+    let workers = children(server.pid());
+    let signal = |pids: &[i32], signal: &str| {
+        let pids = pids.iter().map(ToString::to_string);
+        assert!(Command::new("kill").arg(format!("-{signal}")).args(pids).status().unwrap().success());
+    };
+    signal(&[server.pid()], "STOP");
+    signal(&workers, "STOP");
+    thread::sleep(time);
+    signal(&[server.pid()], "CONT");
+    let held_up = |line: &Value| line["late_ms"].as_u64().is_some_and(|ms| ms > 1_000);
+    server.wait_for("the master notices", held_up);
+    thread::sleep(Duration::from_millis(300));
+    signal(&workers, "CONT");
+}
+
+#[test]
+fn a_suspended_machine_kills_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let hangs = folder.path().join("hangs");
+    let limits = ["--stall-timeout", "2s", "--kill-timeout", "2s", "--boot-timeout", "2s"];
+    let mut command =
+        Program::Faulty.command(&[&["--listen", "127.0.0.1:0", "--workers", "3"], &limits[..]].concat());
+    let server = Server::spawn(command.env("FAULTY_BOOT_HANG", &hangs));
+    server.wait_until_whole();
+    let before = server.listening();
+    let mut busy = server.connect();
+    let drainer = busy.get("/pid").pid();
+    let mut idle = server.connect();
+    server.wait("another worker answers", || {
+        idle = server.connect();
+        idle.get("/pid").pid() != drainer
+    });
+    // one drains, and has a request under way that ends in time ...
+    busy.send("GET /hang?ms=1000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    kill(drainer, "TERM");
+    server.wait_for("drain", |line| line["message"] == "drain sent" && line["pid"] == drainer);
+    // ... one boots, and one serves
+    fs::write(&hangs, "").unwrap();
+    let booting = server.listening().into_iter().find(|(_, pid)| !before.iter().any(|old| old.1 == *pid));
+    kill(booting.expect("the drainer's replacement").1, "KILL");
+    server.wait("another one boots", || server.events("fork").len() == 5);
+    suspend(&server, Duration::from_secs(5));
+    fs::remove_file(&hangs).unwrap();
+    let answer = busy.read_answer().expect("the answer that was under way");
+    assert_eq!((answer.pid(), answer.closes()), (drainer, true));
+    let end = exit(&server, drainer);
+    assert_eq!((&end["cause"], &end["forced"]), (&"suicide".into(), &false.into()), "{end}");
+    server.wait("the pool is whole", || server.listening().len() == 3);
+    assert_eq!(idle.get("/pid").status, 200);
+    let causes: Vec<Value> = server.events("exit").iter().map(|line| line["cause"].clone()).collect();
+    assert_eq!((causes.len(), server.events("stalled").len()), (2, 0), "{causes:?}");
+    assert_eq!(server.events("fork").len(), 5, "nobody was started for it");
+}
+
+/// Once a machine goes on, what its clients have sent meanwhile is looked at before their time is.
+#[test]
+fn clients_of_a_suspended_worker_are_answered_when_it_goes_on() {
+    const CLIENTS: usize = 120;
+    let limits = ["--keep-alive-timeout", "1s", "--header-timeout", "1s", "--body-timeout", "1s"];
+    let server = Server::start(Program::Faulty, &[&["--workers", "1"], &limits[..]].concat());
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        match number % 3 {
+            0 => drop(client.get("/pid")),
+            1 => client.send("GET /pid HT"),
+            _ => client.send("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n123"),
+        }
+    }
+    let pid = server.get("/pid").pid();
+    kill(pid, "STOP");
+    thread::sleep(Duration::from_millis(2_500));
+    for (number, client) in clients.iter_mut().enumerate() {
+        match number % 3 {
+            0 => client.send("GET /pid HTTP/1.1\r\nHost: test\r\n\r\n"),
+            1 => client.send("TP/1.1\r\nHost: test\r\n\r\n"),
+            _ => client.send("456789"),
+        }
+    }
+    kill(pid, "CONT");
+    let answered = clients.iter_mut().filter_map(|client| client.read_answer().ok());
+    let served = answered.filter(|answer| answer.status == 200).count();
+    assert_eq!(served, CLIENTS, "answered although their time was over");
+}

@@ -20,7 +20,7 @@ use super::spawn::Spawner;
 use super::throttle;
 use crate::config::{Config, Origins};
 use crate::error::{Error, Result};
-use crate::event::{Event, ExitStatus, Message, WorkerId, WorkerRef};
+use crate::event::{Cause, Event, ExitStatus, Message, WorkerId, WorkerRef};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, HandleKind, MESSAGE_COST, Received, WAITING_MAX};
 use crate::stats::Book;
@@ -249,7 +249,7 @@ impl EventLoop {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Spawn { id, slot } => self.spawn(id, slot),
-            Action::Drain { id, stop } => self.drain(id, stop),
+            Action::Drain { id, stop, cause } => self.drain(id, stop, cause),
             Action::Stay { id } => self.tell(id, &ToWorker::Stay),
             Action::Kill { id } => self.kill(id),
             Action::CloseListeners => {
@@ -288,6 +288,8 @@ impl EventLoop {
         let Some(next) = self.tried.take() else { return };
         next.settle().iter().for_each(|problem| tracing::error!("{problem}"));
         self.in_force = next;
+        // everybody listens: nobody starts with that any more, and it may have had listeners that this one has not
+        self.given_up = None;
     }
 
     /// Of whoever is started now.
@@ -329,11 +331,11 @@ impl EventLoop {
         });
     }
 
-    fn drain(&mut self, id: WorkerId, stop: bool) {
+    fn drain(&mut self, id: WorkerId, stop: bool, cause: Option<Cause>) {
         let WorkerRef { slot, pid, .. } = self.reference(id);
         tracing::debug!(slot, pid, id, stop, "drain sent");
         self.tell(id, &ToWorker::Drain { stop });
-        self.history.drained(id);
+        self.history.drained(id, cause);
     }
 
     fn tell(&mut self, id: WorkerId, message: &ToWorker) {
@@ -474,7 +476,7 @@ impl EventLoop {
                     self.inputs.push_back(Input::Command(Command::Disconnect(worker)));
                 }
                 Order::Disconnect { worker } => {
-                    self.trouble(worker, format!("cannot be disconnected: {GONE}"));
+                    self.trouble(worker, format!("cannot be replaced: {GONE}"));
                 }
                 Order::Ask(ask) => self.answer(ask),
             }
@@ -585,7 +587,9 @@ impl EventLoop {
     fn asked_to_reload(&mut self, reply: Reply<AskEnded>) {
         let problem = match () {
             () if !self.lifecycle.serving() => Some(STOPS),
-            () if self.lifecycle.is_rolling() => Some("a reload is under way"),
+            () if self.lifecycle.is_rolling() || self.inputs.contains(&Input::Command(Command::Roll)) => {
+                Some("a reload is under way")
+            }
             () => None,
         };
         if let Some(why) = problem {

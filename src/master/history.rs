@@ -4,6 +4,7 @@
 //! Neighbours: `event_loop` shows it every event; `ask` is what it answers with.
 
 use super::ask::{Ended, Follower, LastReload, Reply, Unmet};
+use super::lifecycle::{NOT_REPLACEABLE, NOT_REPLACED};
 use super::report;
 use crate::event::{Cause, Event, Roll, WorkerId};
 use std::collections::BTreeMap;
@@ -40,7 +41,9 @@ impl History {
             Event::Giveup { .. } => self.giveups += 1,
             Event::Reload(Roll::Done) => self.end_reload(None),
             Event::Reload(Roll::Failed { problem, .. }) => self.end_reload(Some(problem.clone())),
-            Event::Error { worker, problem } => {
+            Event::Error { worker, problem }
+                if problem.starts_with(NOT_REPLACED) || problem == NOT_REPLACEABLE =>
+            {
                 let line = format!("worker {}: {problem}", worker.pid);
                 self.end_restart(worker.id, || Err(Unmet::Failed(line.clone())));
             }
@@ -68,9 +71,15 @@ impl History {
         self.restarts.push((id, reply));
     }
 
-    /// A worker was told to drain.
-    pub fn drained(&mut self, id: WorkerId) {
-        self.end_restart(id, || Ok(format!("worker {id} is replaced")));
+    /// A worker was told to drain: as one whose place is taken, or because it has none any more.
+    pub fn drained(&mut self, id: WorkerId, cause: Option<Cause>) {
+        self.end_restart(id, || match cause {
+            Some(Cause::Stop) => Err(Unmet::Failed("the server stops".to_owned())),
+            Some(Cause::Scale) => {
+                Err(Unmet::Failed("the pool was made smaller, without that slot".to_owned()))
+            }
+            _ => Ok(format!("worker {id} is replaced")),
+        });
     }
 
     fn end_reload(&mut self, problem: Option<String>) {
@@ -132,9 +141,11 @@ mod tests {
             ([0, 1], Some("no".into()))
         );
         type Step = fn(&mut History);
-        let ends: [(Step, bool); 3] = [
-            (|history| history.drained(3), true),
-            (|history| history.note(&Event::Error { worker: WORKER, problem: "stays".into() }), false),
+        let ends: [(Step, bool); 5] = [
+            (|history| history.drained(3, Some(Cause::Disconnect)), true),
+            (|history| history.drained(3, Some(Cause::Scale)), false),
+            (|history| history.drained(3, Some(Cause::Stop)), false),
+            (|history| history.note(&Event::Error { worker: WORKER, problem: NOT_REPLACED.into() }), false),
             (
                 |history| {
                     let cause = Cause::Crash;
@@ -146,7 +157,8 @@ mod tests {
         for (end, good) in ends {
             let (reply, restart) = channel();
             history.await_restart(3, reply);
-            history.drained(4);
+            history.drained(4, Some(Cause::Disconnect));
+            history.note(&Event::Error { worker: WORKER, problem: "a message to it is lost".into() });
             restart.try_recv().unwrap_err();
             end(&mut history);
             assert_eq!(restart.try_recv().unwrap().is_ok(), good);

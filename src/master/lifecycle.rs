@@ -14,6 +14,7 @@ mod roll;
 mod stall;
 mod worker;
 
+pub use disconnect::{NOT_REPLACEABLE, NOT_REPLACED};
 pub use worker::{Phase, Worker};
 
 use super::throttle::{self, Throttle, Verdict};
@@ -176,6 +177,8 @@ pub enum Action {
         id: WorkerId,
         /// The whole server stops.
         stop: bool,
+        /// Why.
+        cause: Option<Cause>,
     },
     /// Tell it that nobody can replace it now.
     Stay {
@@ -323,18 +326,22 @@ impl Lifecycle {
             Input::Command(Command::StopNow) => self.stop_now(turn),
             Input::Command(Command::Roll) if self.serving() => self.roll(turn),
             Input::Command(Command::Grow) if self.serving() => {
-                self.wanted = (self.wanted + 1).min(WORKERS_MAX)
+                self.decide_wanted(self.wanted + 1);
             }
-            Input::Command(Command::Shrink) if self.serving() => self.wanted = (self.wanted - 1).max(1),
-            Input::Command(Command::Scale(wanted)) if self.serving() => {
-                self.wanted = wanted.clamp(1, WORKERS_MAX);
-            }
+            Input::Command(Command::Shrink) if self.serving() => self.decide_wanted(self.wanted - 1),
+            Input::Command(Command::Scale(wanted)) if self.serving() => self.decide_wanted(wanted),
             Input::Command(Command::Disconnect(id)) if self.serving() => self.disconnect(id),
             Input::Command(Command::Recycle(id)) => self.recycle(id, turn),
             Input::Command(
                 Command::Roll | Command::Grow | Command::Shrink | Command::Scale(_) | Command::Disconnect(_),
             ) => {}
         }
+    }
+
+    /// Later than what a reload under way has found, so it is what holds.
+    fn decide_wanted(&mut self, wanted: usize) {
+        self.wanted = wanted.clamp(1, WORKERS_MAX);
+        self.overrule_reload();
     }
 
     // What is heard of a worker.
@@ -484,8 +491,8 @@ impl Lifecycle {
         let why = worker.problem.clone();
         match plan {
             Plan::Roll => self.fail_roll(slot, why.as_deref(), turn),
-            Plan::Disconnect => self.fail_disconnect(slot, turn),
-            Plan::Recycle => self.fail_recycle(slot, turn),
+            Plan::Disconnect => self.fail_disconnect(slot, why.as_deref(), turn),
+            Plan::Recycle => self.fail_recycle(slot, why.as_deref(), turn),
         }
     }
 
@@ -712,7 +719,8 @@ impl Lifecycle {
         let stop = !self.serving();
         let Some(worker) = self.started(id) else { return };
         worker.fuse = Fuse::Kill(turn.now);
-        turn.act(Action::Drain { id, stop });
+        let cause = worker.cause;
+        turn.act(Action::Drain { id, stop, cause });
     }
 
     // For reports.

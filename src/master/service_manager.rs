@@ -1,11 +1,23 @@
 //! What the service manager is told (systemd's `Type=notify`, sd_notify(3)): that workers listen, that they are being
 //! replaced, that the server stops, how it is in one line, and, where it watches (`WatchdogSec=`), that somebody serves.
-//! Compared with what it was told last, once a turn of the loop, so nothing is said twice and nothing is forgotten.
+//! Compared with what it was told last, once a turn of the loop, so nothing is said twice and nothing is forgotten. Where it
+//! does not listen just now that is said later: the loop waits for nobody.
 //!
 //! Neighbours: `event_loop` shows how things are; nothing is said where `NOTIFY_SOCKET` is not set.
 
 use sd_notify::NotifyState;
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
+
+/// How soon it is tried again to tell what could not be told.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// More than a stop after a reload after a start; of what comes beyond it the oldest is forgotten.
+const UNSAID_MAX: usize = 16;
 
 /// Beyond the kill timeout: what a stop takes besides the drain.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -43,6 +55,11 @@ enum Said {
 #[derive(Debug)]
 pub struct ServiceManager {
     present: bool,
+    /// Where it listens; `None` if nothing can be sent there.
+    socket: Option<UnixDatagram>,
+    /// What could not be told yet, in order.
+    unsaid: Vec<String>,
+    retry: Option<Instant>,
     said: Said,
     reloads: u64,
     status: String,
@@ -54,8 +71,13 @@ pub struct ServiceManager {
 impl ServiceManager {
     /// The one that has started this process, if any has.
     pub fn of_this_process() -> ServiceManager {
-        let present = std::env::var_os("NOTIFY_SOCKET").is_some();
-        ServiceManager::new(present, sd_notify::watchdog_enabled())
+        let Some(place) = std::env::var_os("NOTIFY_SOCKET") else { return ServiceManager::new(false, None) };
+        let mut manager = ServiceManager::new(true, sd_notify::watchdog_enabled());
+        match connect(&place) {
+            Ok(socket) => manager.socket = Some(socket),
+            Err(error) => report(&error),
+        }
+        manager
     }
 
     /// Half the time, as sd_watchdog_enabled(3) recommends.
@@ -63,6 +85,9 @@ impl ServiceManager {
         let every = watchdog.filter(|_| present).map(|timeout| timeout / 2);
         ServiceManager {
             present,
+            socket: None,
+            unsaid: vec![],
+            retry: None,
             said: Said::Starting,
             reloads: 0,
             status: String::new(),
@@ -73,19 +98,38 @@ impl ServiceManager {
 
     /// When to call `tell` at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.next_ping
+        self.next_ping.into_iter().chain(self.retry).min()
     }
 
-    /// Says what has changed. What cannot be said is logged: nothing else depends on it.
+    /// Says what has changed, and what could not be said before. Nothing else depends on it.
     pub fn tell(&mut self, view: View, now: Instant) {
-        let states = self.step(view, now);
-        if !states.is_empty() && self.present {
-            // one message, so that it is seen whole
-            let states: Vec<NotifyState<'_>> = states.iter().map(|line| NotifyState::Custom(line)).collect();
-            if let Err(error) = sd_notify::notify(&states) {
-                tracing::warn!(%error, "the service manager cannot be told (NOTIFY_SOCKET)");
+        let lines = self.step(view, now);
+        self.remember(lines);
+        let Some(socket) = &self.socket else { return self.unsaid.clear() };
+        if self.unsaid.is_empty() {
+            return;
+        }
+        self.retry = None;
+        // one message, so that it is seen whole
+        match socket.send(self.unsaid.join("\n").as_bytes()) {
+            Ok(_) => self.unsaid.clear(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.retry = now.checked_add(RETRY),
+            Err(error) => {
+                report(&error);
+                self.unsaid.clear();
             }
         }
+    }
+
+    /// Of its status and its health only the latest word counts.
+    fn remember(&mut self, lines: Vec<String>) {
+        for line in lines {
+            if let Some(kind) = ["STATUS=", "WATCHDOG="].iter().find(|kind| line.starts_with(**kind)) {
+                self.unsaid.retain(|old| !old.starts_with(*kind));
+            }
+            self.unsaid.push(line);
+        }
+        self.unsaid.drain(..self.unsaid.len().saturating_sub(UNSAID_MAX));
     }
 
     /// The lines of sd_notify(3).
@@ -152,6 +196,21 @@ impl ServiceManager {
         }
         self.next_ping = now.checked_add(every);
     }
+}
+
+/// A path, or a name in the abstract namespace behind an `@` (unix(7)).
+fn connect(place: &OsStr) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    match place.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(place)?,
+    }
+    Ok(socket)
+}
+
+fn report(error: &io::Error) {
+    tracing::warn!(%error, "the service manager cannot be told (NOTIFY_SOCKET)");
 }
 
 impl View {
@@ -228,5 +287,35 @@ mod tests {
         assert_eq!(manager.next_deadline(), Some(at(31)));
         let mut absent = ServiceManager::new(false, Some(Duration::from_secs(10)));
         assert!(absent.step(UP, begin).is_empty() && absent.next_deadline().is_none());
+    }
+
+    #[test]
+    fn what_it_does_not_hear_now_it_hears_later_and_nobody_waits() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        while ours.send(b"noise").is_ok() {}
+        let now = Instant::now();
+        let mut manager = ServiceManager::new(true, None);
+        manager.socket = Some(ours);
+        for (view, reloads) in
+            [(View { listening: 1, ..UP }, 0), (UP, 0)].into_iter().chain((0..50).map(|n| (UP, n)))
+        {
+            manager.tell(View { reloads, ..view }, now);
+        }
+        assert_eq!((manager.next_deadline(), manager.unsaid.len()), (Some(now + RETRY), UNSAID_MAX));
+        let mut message = [0; 4096];
+        while theirs.recv(&mut message).is_ok() {}
+        let stops = View { reloads: 49, stops_within: Some(Duration::ZERO), ..UP };
+        manager.tell(stops, now + RETRY);
+        let octets = theirs.recv(&mut message).unwrap();
+        let said = std::str::from_utf8(&message[..octets]).unwrap();
+        let last: Vec<&str> = said.lines().rev().take(4).collect();
+        assert!(
+            last[0].starts_with("STATUS=stopping") && last[2] == "STOPPING=1" && last[3] == "READY=1",
+            "{said}"
+        );
+        assert_eq!(said.matches("STATUS=").count(), 1);
+        assert_eq!(manager.next_deadline(), None);
     }
 }

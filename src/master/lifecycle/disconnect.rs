@@ -6,11 +6,10 @@
 use super::{Lifecycle, Phase, Turn, worker::Account, worker::Plan};
 use crate::event::{Event, WorkerId};
 
-/// Why a worker that was to be disconnected is still there.
-pub(super) const NOT_REPLACED: &str = "cannot be disconnected: its replacement did not come up";
+/// Why a worker that was to be disconnected is still there; what is known of the replacement's end follows.
+pub const NOT_REPLACED: &str = "cannot be replaced: its replacement did not come up";
 /// The same while restarts are throttled.
-pub(super) const NOT_REPLACEABLE: &str =
-    "cannot be disconnected: restarts are throttled, so nobody can take its place";
+pub const NOT_REPLACEABLE: &str = "cannot be replaced: restarts are throttled, so nobody can take its place";
 
 impl Lifecycle {
     /// It is only noted here, and moved when the worker listens. One that leaves already does what was wanted.
@@ -34,9 +33,9 @@ impl Lifecycle {
     }
 
     /// The replacement in this slot is lost.
-    pub(super) fn fail_disconnect(&mut self, slot: usize, turn: &mut Turn<'_>) {
+    pub(super) fn fail_disconnect(&mut self, slot: usize, why: Option<&str>, turn: &mut Turn<'_>) {
         if let Some(id) = self.predecessor(slot) {
-            self.keep(id, NOT_REPLACED, turn);
+            self.keep(id, &with_cause(NOT_REPLACED, why), turn);
             self.restore_predecessor(id, turn);
         }
     }
@@ -73,4 +72,9 @@ impl Lifecycle {
             None => {}
         }
     }
+}
+
+/// What did not work, and why, where that is known.
+pub(super) fn with_cause(what: &str, why: Option<&str>) -> String {
+    why.map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"))
 }

@@ -3,13 +3,14 @@
 //!
 //! Neighbours: `master::recycling` says who is due, and says it again as long as that is so; `disconnect` has the moves.
 
+use super::disconnect::with_cause;
 use super::{Lifecycle, Phase, Turn, worker::Plan};
 use crate::event::{Event, WorkerId};
 use std::time::Instant;
 
 /// Why a worker that was to be recycled is still there.
 pub(super) const NOT_RECYCLED: &str =
-    "cannot be recycled: its replacement did not come up (tried again when a restart window has passed)";
+    "cannot be recycled (tried again when a restart window has passed): its replacement did not come up";
 
 impl Lifecycle {
     /// Whether one of those that listen can be recycled now: the pool is whole, nobody comes, goes or is to go, and it is
@@ -37,12 +38,12 @@ impl Lifecycle {
     }
 
     /// The replacement in this slot is lost. That was not charged, so it must not be repeated at once.
-    pub(super) fn fail_recycle(&mut self, slot: usize, turn: &mut Turn<'_>) {
+    pub(super) fn fail_recycle(&mut self, slot: usize, why: Option<&str>, turn: &mut Turn<'_>) {
         self.recycle_after = turn.now.checked_add(self.limits.restart_window);
         let Some(id) = self.predecessor(slot) else { return };
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.recycled = false;
-            turn.emit(Event::Error { worker: worker.worker_ref(), problem: NOT_RECYCLED.to_owned() });
+            turn.emit(Event::Error { worker: worker.worker_ref(), problem: with_cause(NOT_RECYCLED, why) });
         }
         self.restore_predecessor(id, turn);
     }

@@ -4,6 +4,7 @@
 //!
 //! Neighbours: `lifecycle` keeps the pool whole between the moves; the rules of a single worker are there.
 
+use super::disconnect::with_cause;
 use super::{Action, Lifecycle, Limits, Phase, Settings, Turn, worker::Plan};
 use crate::event::{Event, Roll, WorkerId};
 use std::mem;
@@ -112,6 +113,13 @@ impl Lifecycle {
         true
     }
 
+    /// The number of workers has been decided meanwhile.
+    pub(super) fn overrule_reload(&mut self) {
+        if let Some(Rolling { aim: Aim::Forward { wanted, .. }, .. }) = &mut self.rolling {
+            *wanted = None;
+        }
+    }
+
     /// A slot is done when a worker listens there that is not to be replaced, whoever started it. A giveup during a roll
     /// ends it at the next worker that it would have to replace.
     fn next_roll_move(&self) -> RollMove {
@@ -148,8 +156,7 @@ impl Lifecycle {
 
     /// The replacement in this slot is lost, or there can be none.
     pub(super) fn fail_roll(&mut self, slot: usize, why: Option<&str>, turn: &mut Turn<'_>) {
-        let why = why.map_or_else(String::new, |why| format!(": {why}"));
-        let problem = format!("the replacement in slot {slot} did not come up{why}");
+        let problem = with_cause(&format!("the replacement in slot {slot} did not come up"), why);
         match self.rolling.take() {
             Some(Rolling { old, aim: Aim::Forward { before, changed, .. }, .. }) => {
                 self.limits = before;

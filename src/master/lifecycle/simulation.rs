@@ -435,15 +435,15 @@ impl World {
             Command::StopNow => (self.stopping, self.stopping_now) = (true, true),
             // during another one; else when what was read is good
             Command::Roll if serving && self.rolls_begun > self.rolls_ended => self.clear_account(),
-            Command::Grow if serving => self.wanted += 1,
-            Command::Shrink if serving => self.wanted = (self.wanted - 1).max(1),
+            Command::Grow if serving => self.decide_wanted(self.wanted + 1),
+            Command::Shrink if serving => self.decide_wanted(self.wanted - 1),
             Command::Disconnect(id) if serving => {
                 let serves = |phase: &Phase| keeps(Some(phase)) || *phase == Phase::Retiring;
                 if self.phases().get(&id).is_some_and(serves) {
                     self.alive.get_mut(&id).unwrap().unwanted = true;
                 }
             }
-            Command::Scale(wanted) if serving => self.wanted = wanted.max(1),
+            Command::Scale(wanted) if serving => self.decide_wanted(wanted),
             Command::Roll
             | Command::Grow
             | Command::Shrink
@@ -453,10 +453,17 @@ impl World {
         }
     }
 
+    fn decide_wanted(&mut self, wanted: usize) {
+        self.wanted = wanted.max(1);
+        if let Some((_, settings)) = &mut self.tried {
+            settings.wanted = None;
+        }
+    }
+
     fn note_action(&mut self, action: &Action, before: &Phases) {
         match action {
             Action::Spawn { id, slot } => self.note_spawn(*id, *slot),
-            Action::Drain { id, stop } => self.note_drain(*id, *stop, before),
+            Action::Drain { id, stop, .. } => self.note_drain(*id, *stop, before),
             Action::Stay { id } => {
                 let seen = self.running(*id);
                 assert!(
@@ -553,10 +560,10 @@ impl World {
                 assert!(self.running(worker.id).disconnected.replace(now).is_none(), "disconnected twice");
             }
             Event::Error { worker, problem }
-                if [NOT_REPLACED, NOT_REPLACEABLE].contains(&problem.as_str()) =>
+                if problem.starts_with(NOT_REPLACED) || problem == NOT_REPLACEABLE =>
             {
                 let throttled = self.lifecycle.throttle() != throttle::State::Normal;
-                assert!(problem == NOT_REPLACED || throttled, "could be replaced");
+                assert!(problem != NOT_REPLACEABLE || throttled, "could be replaced");
                 assert!(std::mem::take(&mut self.running(worker.id).unwanted), "nobody asked, or twice");
             }
             Event::Exit { worker, forced, cause, .. } => {
@@ -681,7 +688,9 @@ impl World {
                 None if self.reverting => None,
                 None => *slot,
             },
-            Event::Error { worker, problem } if problem == NOT_REPLACED || problem == NOT_RECYCLED => {
+            Event::Error { worker, problem }
+                if problem.starts_with(NOT_REPLACED) || problem.starts_with(NOT_RECYCLED) =>
+            {
                 Some(worker.slot)
             }
             _ => None,

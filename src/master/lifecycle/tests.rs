@@ -136,8 +136,8 @@ fn input(word: &str, arguments: &[&str]) -> Input {
 fn show(action: &Action) -> String {
     match action {
         Action::Spawn { id, slot } => format!("spawn {id}@{slot}"),
-        Action::Drain { id, stop: false } => format!("drain {id}"),
-        Action::Drain { id, stop: true } => format!("drain {id} to stop"),
+        Action::Drain { id, stop: false, .. } => format!("drain {id}"),
+        Action::Drain { id, stop: true, .. } => format!("drain {id} to stop"),
         Action::Stay { id } => format!("stay {id}"),
         Action::Kill { id } => format!("kill {id}"),
         Action::CloseListeners => "close listeners".into(),
@@ -912,7 +912,7 @@ fn disconnect_whose_replacement_dies_leaves_the_worker_and_costs_nothing() {
         "tick
          up 1
          part 1          | spawn 2@0
-         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Error 1 cannot be disconnected: its replacement did not come up
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Error 1 cannot be replaced: its replacement did not come up: broken
          phases          | 1 Listening
          tick            |
          part 1          | spawn 3@0
@@ -928,7 +928,7 @@ fn replacement_that_asks_before_it_listens_fails_the_disconnect_and_is_drained()
          up 1
          part 1
          spawned 2
-         suicide 2       | Suicide 2; Error 1 cannot be disconnected: its replacement did not come up; drain 2
+         suicide 2       | Suicide 2; Error 1 cannot be replaced: its replacement did not come up; drain 2
          exit 2          | Disconnect 2; Exit 2 Suicide; Close 2
          phases          | 1 Listening",
     );
@@ -958,7 +958,7 @@ fn worker_that_asks_while_it_is_disconnected_goes_as_a_suicide() {
          exit 1          | Disconnect 1; Exit 1 Suicide; Close 1
          part 2          | spawn 3@0
          suicide 2       | Suicide 2
-         no-spawn 3      | Error 3 broken; Exit 3 Spawn; Close 3; Error 2 cannot be disconnected: its replacement did not come up; spawn 4@0
+         no-spawn 3      | Error 3 broken; Exit 3 Spawn; Close 3; Error 2 cannot be replaced: its replacement did not come up: broken; spawn 4@0
          no-spawn 4      | Error 4 broken; Exit 4 Spawn; Close 4; spawn 5@0
          no-spawn 5      | Error 5 broken; Exit 5 Spawn; Close 5; Giveup 2 1; stay 2",
     );
@@ -974,7 +974,7 @@ fn disconnect_of_one_that_retires_or_drains_already_changes_nothing_unless_it_st
          part 1          |
          no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; spawn 3@0
          no-spawn 3      | Error 3 broken; Exit 3 Spawn; Close 3; Giveup 2 1; stay 1; \
-                           Error 1 cannot be disconnected: restarts are throttled, so nobody can take its place
+                           Error 1 cannot be replaced: restarts are throttled, so nobody can take its place
          phases          | 1 Listening",
     );
     play(
@@ -994,11 +994,11 @@ fn nobody_is_disconnected_while_restarts_are_throttled() {
         2,
         &[
             GIVEN_UP,
-            "part 2          | Error 2 cannot be disconnected: restarts are throttled, so nobody can take its place
+            "part 2          | Error 2 cannot be replaced: restarts are throttled, so nobody can take its place
              phases          | 2 Listening
              wait 60         | spawn 5@0
              up 5            | Fork 5; Online 5; Listening 5
-             part 5          | Error 5 cannot be disconnected: restarts are throttled, so nobody can take its place
+             part 5          | Error 5 cannot be replaced: restarts are throttled, so nobody can take its place
              wait 60         |
              part 5          | spawn 6@0",
         ]
@@ -1059,7 +1059,7 @@ fn roll_waits_for_a_disconnect_and_survives_its_failure() {
          up 1
          part 1          | spawn 2@0
          roll            | Reload Started
-         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Error 1 cannot be disconnected: its replacement did not come up; spawn 3@0
+         no-spawn 2      | Error 2 broken; Exit 2 Spawn; Close 2; Error 1 cannot be replaced: its replacement did not come up: broken; spawn 3@0
          up 3            | Fork 3; Online 3; Listening 3; drain 1; adopt; Reload Done",
     );
     play(
@@ -1600,7 +1600,7 @@ fn replacement_of_a_recycled_worker_that_dies_costs_nothing_and_is_not_repeated_
          up 1
          recycle 1        | spawn 2@0
          spawned 2
-         exit 2           | Disconnect 2; Exit 2 Crash; Close 2; Error 1 cannot be recycled: its replacement did not come up (tried again when a restart window has passed)
+         exit 2           | Disconnect 2; Exit 2 Crash; Close 2; Error 1 cannot be recycled (tried again when a restart window has passed): its replacement did not come up: it ended with code 0
          phases           | 1 Listening
          recycle 1        |
          wait 59          |

@@ -116,6 +116,7 @@ fn workers_that_do_not_come_up_leave_the_old_ones_and_the_old_settings() {
     configured.server.wait_until_whole();
     assert!(configured.server.get("/pid").header("Server").is_some());
     assert_eq!(configured.reload(&text("server-header = false\n"))["stage"], "done");
+    configured.server.wait("the old ones have drained", || configured.server.listening().len() == 2);
     assert!(configured.server.get("/pid").header("Server").is_none());
 }
 
@@ -125,7 +126,7 @@ fn workers_that_have_the_new_settings_go_back_when_others_do_not_come_up() {
     let text = |more: &str| format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\n{more}");
     let configured = Configured::with(Program::Faulty, &text(""), |command, folder| {
         // so that there is time between one replacement and the next
-        command.env("FAULTY_BOOT_MS", "700").env("FAULTY_BOOT_FAILS", folder.join("fails"));
+        command.env("FAULTY_BOOT_MS", "1500").env("FAULTY_BOOT_FAILS", folder.join("fails"));
     });
     let (server, fails) = (&configured.server, configured.folder.path().join("fails"));
     let old = server.listening();
@@ -214,12 +215,23 @@ fn fifty_reloads_cost_nobody_a_request() {
         uringload(address, &["-r", "400", "-c", "16", "-d", "120s", "--requests-per-connection", "1"]),
         uringload(address, &["-r", "400", "-c", "16", "-d", "120s"]),
     ];
+    let mut before = None;
     for nth in 0..RELOADS {
         assert_eq!(configured.reload(&text(nth % 2 == 0))["stage"], "done");
+        if nth == 4 {
+            let pid = configured.server.pid();
+            configured.server.wait("the first ones are gone", || children(pid).len() == 2);
+            before = Some((descriptors(pid).len(), rss_anon(pid)));
+        }
     }
     // predecessors that drain are under load as well
     configured.server.wait("only the last ones are left", || children(configured.server.pid()).len() == 2);
-    for child in load {
+    let (files, memory) = before.unwrap();
+    let pid = configured.server.pid();
+    configured.server.wait("no descriptor is left over", || descriptors(pid).len() <= files);
+    assert!(rss_anon(pid) < memory + (2 << 20), "{memory} octets became {}", rss_anon(pid));
+    for mut child in load {
+        assert!(child.try_wait().unwrap().is_none(), "the load was there to the end");
         kill(child.id() as i32, "INT");
         let output = child.wait_with_output().unwrap();
         let run: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -246,4 +258,38 @@ fn the_kill_timeout_of_a_worker_is_the_one_that_it_was_started_with() {
     let (mut blocked, pid) = configured.server.block(1_500);
     assert_eq!(configured.reload(&text("200ms"))["stage"], "done");
     assert_eq!(blocked.read_answer().unwrap().pid(), pid, "it had the time that it was promised");
+}
+
+#[test]
+fn a_plain_reload_that_failed_keeps_no_address_open_that_a_later_one_drops() {
+    let free = |_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [kept, dropped] = [(), ()].map(free);
+    let both = format!("listen = [\"{kept}\", \"{dropped}\"]\nworkers = 1\n");
+    let configured = Configured::with(Program::Faulty, &both, |command, folder| {
+        command.env("FAULTY_BOOT_FAILS", folder.join("fails"));
+    });
+    let fails = configured.folder.path().join("fails");
+    fs::write(&fails, "not today").unwrap();
+    assert_eq!(configured.reload(&both)["stage"], "failed");
+    fs::remove_file(&fails).unwrap();
+    assert_eq!(configured.reload(&format!("listen = [\"{kept}\"]\nworkers = 1\n"))["stage"], "done");
+    configured.server.wait("it is closed", || Client::try_connect(dropped).is_err());
+    assert_eq!(Client::connect(kept).get("/pid").status, 200);
+}
+
+#[test]
+fn a_stop_ends_a_reload_and_everybody() {
+    let text = "listen = [\"127.0.0.1:0\"]\nworkers = 2\n";
+    let mut configured = Configured::with(Program::Faulty, text, |command, folder| {
+        command.env("FAULTY_BOOT_HANG", folder.join("hang"));
+    });
+    fs::write(configured.folder.path().join("hang"), "").unwrap();
+    fs::write(&configured.file, format!("{text}server-header = false\n")).unwrap();
+    configured.server.signal("HUP");
+    configured.server.wait("a replacement has begun", || configured.server.events("fork").len() == 3);
+    configured.server.signal("TERM");
+    configured.server.wait("it drains", || Client::try_connect(configured.server.address).is_err());
+    fs::remove_file(configured.folder.path().join("hang")).unwrap();
+    assert_eq!(configured.server.wait_exit().code(), Some(0));
+    assert!(configured.server.processes().is_empty());
 }

@@ -124,6 +124,24 @@ fn a_service_manager_that_is_not_there_is_said_and_costs_nothing() {
     assert_eq!(server.get("/").status, 200);
 }
 
+#[test]
+fn a_service_manager_that_does_not_read_keeps_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let deaf = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let mut command = Program::Faulty.command(&["--listen", "127.0.0.1:0", "--workers", "1"]);
+    let mut server = Server::spawn(command.env("NOTIFY_SOCKET", folder.path().join("notify")));
+    server.wait_until_whole();
+    let done = || server.events("reload").iter().filter(|line| line["stage"] == "done").count();
+    // several messages each; its queue has room for net.unix.max_dgram_qlen
+    for nth in 1..=12 {
+        server.signal("HUP");
+        server.wait("it is reloaded", || done() == nth);
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    drop(deaf);
+}
+
 fn activate(arguments: &[&str], own: &[&str]) -> Option<Command> {
     let mut activate = bare_command(Path::new("systemd-socket-activate"));
     if activate.arg("--version").output().is_err() {

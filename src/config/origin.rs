@@ -73,6 +73,15 @@ impl Origins {
         }
     }
 
+    /// This one is as it is there.
+    pub(crate) fn copy(&mut self, name: &str, other: &Origins) {
+        let named = |setting: &&Setting| setting.name == name;
+        let own = self.0.iter_mut().find(|setting| setting.name == name);
+        if let (Some(own), Some(other)) = (own, other.0.iter().find(named)) {
+            other.clone_into(own);
+        }
+    }
+
     /// Rules name an option by its flag; this says where its value stands if it was not typed there.
     pub(crate) fn blame(&self, error: Error) -> Error {
         let Error::Config { option, problem } = error else { return error };

@@ -275,8 +275,8 @@ impl EventLoop {
         let (config, origins) = (self.read)().map_err(|error| error.to_string())?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let number = self.generations + 1;
-        let next = self.in_force.next(number, config, origins).map_err(|error| error.to_string())?;
-        next.left_for_a_start(&self.in_force).iter().for_each(|line| tracing::warn!("{line}"));
+        let (next, left) = self.in_force.next(number, config, origins).map_err(|error| error.to_string())?;
+        left.iter().for_each(|line| tracing::warn!("{line}"));
         let settings = next.settings_after(&self.in_force);
         self.generations = number;
         self.tried = Some(next);

@@ -35,25 +35,53 @@ impl Generation {
     /// # Errors
     /// The first address that cannot be had, and why; the access log that cannot.
     pub fn first(config: Config, origins: Origins, inherited: Vec<Arc<Bound>>) -> Result<Generation> {
-        let bound = bind(&config, &inherited, &[])?;
+        let bound = bind(&config, &inherited, None)?;
         let access_log = AccessLogFile::open(&config)?;
         Ok(Generation { number: 1, config, origins, bound, access_log, inherited })
     }
 
-    /// The one that would follow; nothing of this one is touched.
+    /// The one that would follow; nothing of this one is touched. With it comes one line for each setting that only a start
+    /// can change: those are as they were.
     ///
     /// # Errors
     /// The first new address that cannot be had, and why; the access log that cannot.
-    pub fn next(&self, number: u64, config: Config, origins: Origins) -> Result<Generation> {
-        let bound = bind(&config, &self.inherited, &self.bound)?;
+    pub fn next(
+        &self,
+        number: u64,
+        mut config: Config,
+        mut origins: Origins,
+    ) -> Result<(Generation, Vec<String>)> {
+        let left = self.keep_fixed(&mut config, &mut origins);
+        let bound = bind(&config, &self.inherited, Some(&self.bound))?;
         let access_log = AccessLogFile::open(&config)?;
-        Ok(Generation { number, config, origins, bound, access_log, inherited: self.inherited.clone() })
+        let inherited = self.inherited.clone();
+        Ok((Generation { number, config, origins, bound, access_log, inherited }, left))
+    }
+
+    fn keep_fixed(&self, new: &mut Config, origins: &mut Origins) -> Vec<String> {
+        let old = &self.config;
+        let kept = [
+            ("pid-file", keep(&old.pid_file, &mut new.pid_file)),
+            ("control", keep(&old.control, &mut new.control)),
+            ("metrics", keep(&old.metrics, &mut new.metrics)),
+            ("latency-log", keep(&old.latency_log, &mut new.latency_log)),
+            ("latency-report", keep(&old.latency_report, &mut new.latency_report)),
+            ("log-format", keep(&old.log_format, &mut new.log_format)),
+        ];
+        let kept = kept.into_iter().filter(|(_, differed)| *differed);
+        kept.map(|(name, _)| {
+            origins.copy(name, &self.origins);
+            format!("--{name} has changed, which takes a new start")
+        })
+        .collect()
     }
 
     /// Settings of sockets that were there before are theirs now as well. What fails is said, and they go on as they are.
     pub fn settle(&self) -> Vec<String> {
         let settle = |bound: &Arc<Bound>| bound.settle(self.config.backlog, self.config.unix_mode).err();
-        self.bound.iter().filter_map(settle).map(|error| error.to_string()).collect()
+        // those that were inherited are the service manager's to set
+        let own = self.bound.iter().skip(self.inherited.len());
+        own.filter_map(settle).map(|error| error.to_string()).collect()
     }
 
     /// How patient the master is with its workers.
@@ -71,39 +99,34 @@ impl Generation {
             changed: new != old,
         }
     }
+}
 
-    /// One line for each setting that only a start can change.
-    pub fn left_for_a_start(&self, before: &Generation) -> Vec<String> {
-        let (new, old) = (&self.config, &before.config);
-        let fixed = [
-            ("--pid-file", new.pid_file != old.pid_file),
-            ("--control", new.control != old.control),
-            ("--metrics", new.metrics != old.metrics),
-            ("--latency-log", new.latency_log != old.latency_log),
-            ("--latency-report", new.latency_report != old.latency_report),
-            ("--log-format", new.log_format != old.log_format),
-        ];
-        let changed = fixed.into_iter().filter(|(_, changed)| *changed);
-        changed.map(|(option, _)| format!("{option} has changed, which takes a new start")).collect()
-    }
+/// Says whether they differed.
+fn keep<T: PartialEq + Clone>(old: &T, new: &mut T) -> bool {
+    let differs = old != new;
+    new.clone_from(old);
+    differs
 }
 
 /// What was inherited is listened on, and beside it what somebody has asked for: the default address is not.
-fn bind(config: &Config, inherited: &[Arc<Bound>], before: &[Arc<Bound>]) -> Result<Vec<Arc<Bound>>> {
+/// Who starts is patient with addresses that are in use; who serves has no time for that.
+fn bind(config: &Config, inherited: &[Arc<Bound>], before: Option<&[Arc<Bound>]>) -> Result<Vec<Arc<Bound>>> {
     let by_default = config.listens_by_default && !inherited.is_empty();
     let asked = config.listen.iter().filter(|_| !by_default);
     let missing = asked.filter(|asked| !inherited.iter().any(|bound| bound.is(asked)));
     let missing: Vec<Listen> = missing.cloned().collect();
-    let is_inherited = |bound: &Arc<Bound>| inherited.iter().any(|other| Arc::ptr_eq(bound, other));
-    let before: Vec<Arc<Bound>> = before.iter().filter(|bound| !is_inherited(bound)).cloned().collect();
-    let own = listeners::bind_more(&missing, &before, config.backlog, config.unix_mode)?;
+    let Config { backlog, unix_mode, .. } = *config;
+    let own = match before {
+        None => listeners::bind_all(&missing, backlog, unix_mode)?.into_iter().map(Arc::new).collect(),
+        Some(before) => listeners::bind_more(&missing, before, inherited.len(), backlog, unix_mode)?,
+    };
     Ok(inherited.iter().cloned().chain(own).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Options;
+    use crate::config::{Options, Origin, Setting};
     use std::net::TcpStream;
 
     fn config(listen: &[&Listen]) -> Config {
@@ -122,7 +145,7 @@ mod tests {
         let path = directory.path().join("s");
         let unix = Listen::Unix(path.clone());
         let first = Generation::first(config(&[&any, &unix]), Origins(vec![]), vec![]).unwrap();
-        let second = first.next(2, config(&[&any, &any]), Origins(vec![])).unwrap();
+        let second = first.next(2, config(&[&any, &any]), Origins(vec![])).unwrap().0;
         assert_eq!(port(&first.bound[0]), port(&second.bound[0]));
         assert_ne!(port(&second.bound[0]), port(&second.bound[1]));
         assert!(path.exists());
@@ -131,7 +154,7 @@ mod tests {
         drop(second);
         TcpStream::connect(added).unwrap_err();
         let kept = first.bound[0].address.socket_addr().unwrap();
-        let second = first.next(2, config(&[&any]), Origins(vec![])).unwrap();
+        let second = first.next(2, config(&[&any]), Origins(vec![])).unwrap().0;
         drop(first);
         assert!(!path.exists(), "whom nobody wants any more is gone with its file");
         TcpStream::connect(kept).unwrap();
@@ -146,17 +169,35 @@ mod tests {
     fn what_has_changed_is_told_apart() {
         let any: Listen = "127.0.0.1:0".parse().unwrap();
         let first = Generation::first(config(&[&any]), Origins(vec![]), vec![]).unwrap();
-        let same = first.next(2, config(&[&any]), Origins(vec![])).unwrap();
+        let same = first.next(2, config(&[&any]), Origins(vec![])).unwrap().0;
         assert_eq!(
             same.settings_after(&first),
             Settings { limits: first.limits(), wanted: None, changed: false }
         );
+        let path = |from: Origin| {
+            let value = Some("x".to_owned());
+            Origins(vec![Setting { name: "pid-file".into(), value, origin: from }])
+        };
+        let first = Generation { origins: path(Origin::Default), ..first };
         let other = Config { workers: 7, pid_file: Some("x".into()), ..config(&[&any, &any]) };
-        let other = first.next(2, other, Origins(vec![])).unwrap();
+        let (other, left) = first.next(2, other, path(Origin::Flag)).unwrap();
         let settings = other.settings_after(&first);
         assert_eq!((settings.wanted, settings.changed, settings.limits.listeners), (Some(7), true, 2));
-        assert_eq!(other.left_for_a_start(&first), ["--pid-file has changed, which takes a new start"]);
-        assert!(same.left_for_a_start(&first).is_empty());
+        assert_eq!(left, ["--pid-file has changed, which takes a new start"]);
+        assert_eq!((&other.config.pid_file, &other.origins), (&None, &path(Origin::Default)), "not in force");
+    }
+
+    #[test]
+    fn an_address_that_this_server_has_in_another_form_is_said_to_be_its_own() {
+        let any: Listen = "127.0.0.1:0".parse().unwrap();
+        let first = Generation::first(config(&[&any]), Origins(vec![]), vec![]).unwrap();
+        let own = port(&first.bound[0]);
+        let everywhere: Listen = format!("0.0.0.0:{own}").parse().unwrap();
+        let problem = first.next(2, config(&[&everywhere]), Origins(vec![])).unwrap_err().to_string();
+        assert!(problem.contains(&format!("this server listens on 127.0.0.1:{own}")), "{problem}");
+        let same: Listen = format!("127.0.0.1:{own}").parse().unwrap();
+        let (next, _) = first.next(2, config(&[&same]), Origins(vec![])).unwrap();
+        assert_eq!(port(&next.bound[0]), own, "the same by its own name");
     }
 
     #[test]
@@ -171,7 +212,7 @@ mod tests {
             generation.bound.iter().map(|bound| bound.address.clone()).collect::<Vec<_>>()
         };
         assert_eq!(addresses(&first), [address.clone()]);
-        let more = first.next(2, config(&[&any, &address]), Origins(vec![])).unwrap();
+        let more = first.next(2, config(&[&any, &address]), Origins(vec![])).unwrap().0;
         assert_eq!((more.bound.len(), &more.bound[0].address), (2, &address), "it is not bound twice");
         assert_ne!(more.bound[1].address, address);
     }

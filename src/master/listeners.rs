@@ -8,13 +8,13 @@ use crate::error::{Error, Result};
 use crate::sys::process;
 use crate::sys::socket::{internet_address, is_listener, prepare};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, listen, setsockopt, socket,
 };
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{Mode, fchmod, fstat};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -40,6 +40,8 @@ pub struct Bound {
     pub socket: Arc<OwnedFd>,
     /// Removed when this is dropped.
     file: Option<SocketFile>,
+    /// Somebody else has bound it.
+    inherited: bool,
 }
 
 /// The file of a Unix socket, removed when we stop unless somebody has replaced it.
@@ -50,10 +52,14 @@ pub struct SocketFile {
 }
 
 impl Bound {
-    /// Whether it is what this would bind.
+    /// Whether it is what this would bind. One that was inherited counts for both families if that was asked for: how it was
+    /// bound is the service manager's affair.
     pub fn is(&self, asked: &Listen) -> bool {
         match (self.address.socket_addr(), asked.socket_addr()) {
-            (Some(own), Some(asked)) => own == asked && own.port() != 0,
+            (Some(own), Some(other)) => {
+                let both = |listen: &Listen| matches!(listen, Listen::DualStack(_));
+                own == other && (self.inherited || both(&self.asked) == both(asked))
+            }
             _ => self.address == *asked,
         }
     }
@@ -65,7 +71,7 @@ impl Bound {
     pub fn settle(&self, backlog: u32, unix_mode: u32) -> Result<()> {
         listen(&self.socket, depth(backlog)).map_err(|errno| explain(&self.address, errno))?;
         match &self.file {
-            Some(file) => file.permit(unix_mode),
+            Some(file) => file.permit(unix_mode).map_err(|errno| explain(&self.address, errno)),
             None => Ok(()),
         }
     }
@@ -95,7 +101,8 @@ pub fn inherited() -> Result<Vec<Arc<Bound>>> {
         let prepared = set_nonblocking(socket.as_fd()).and_then(|()| prepare(socket.as_fd()));
         prepared.map_err(|errno| explain(&address, errno))?;
         // its file is the service manager's to remove
-        Ok(Arc::new(Bound { asked: address.clone(), address, socket: Arc::new(socket), file: None }))
+        let socket = Arc::new(socket);
+        Ok(Arc::new(Bound { asked: address.clone(), address, socket, file: None, inherited: true }))
     };
     numbers.map(take).collect()
 }
@@ -113,26 +120,46 @@ fn set_nonblocking(socket: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
     fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
 }
 
-/// Binds all of them, or none, but for those that are there already: whoever waits in their queues is served.
+/// Binds all of them, or none, but for those that are there already: whoever waits in their queues is served. The first
+/// `fixed` of those are nobody's to take. Nothing is waited for.
 ///
 /// # Errors
 /// The first address that cannot be had, and why.
 pub fn bind_more(
     addresses: &[Listen],
     before: &[Arc<Bound>],
+    fixed: usize,
     backlog: u32,
     unix_mode: u32,
 ) -> Result<Vec<Arc<Bound>>> {
-    let mut before: Vec<&Arc<Bound>> = before.iter().collect();
+    let mut left: Vec<&Arc<Bound>> = before.iter().skip(fixed).collect();
     let mut find = |asked: &Listen| {
-        let place = before.iter().position(|bound| bound.asked == *asked)?;
-        Some(Arc::clone(before.remove(place)))
+        let place = left.iter().position(|bound| bound.asked == *asked || bound.is(asked))?;
+        Some(Arc::clone(left.remove(place)))
     };
     let bind = |address: &Listen| match find(address) {
         Some(bound) => Ok(bound),
-        None => bind_patiently(address, backlog, unix_mode).map(Arc::new),
+        None => match bind_one(address, backlog, unix_mode) {
+            Ok(bound) => Ok(Arc::new(Bound { asked: address.clone(), ..bound })),
+            Err(errno) => Err(explain_beside(address, errno, before)),
+        },
     };
     addresses.iter().map(bind).collect()
+}
+
+/// What holds it may be this very server, by another name of the address: a wildcard, most often.
+fn explain_beside(address: &Listen, errno: Errno, before: &[Arc<Bound>]) -> Error {
+    let port = |address: &Listen| address.socket_addr().map(|address| address.port());
+    let own =
+        before.iter().find(|bound| port(&bound.address).is_some() && port(&bound.address) == port(address));
+    match own {
+        Some(own) if errno == Errno::EADDRINUSE => {
+            let problem =
+                format!("this server listens on {} already; that change takes a new start", own.address);
+            Error::Listen { address: address.to_string(), source: io::Error::other(problem) }
+        }
+        _ => explain(address, errno),
+    }
 }
 
 /// Binds all of them, or none.
@@ -183,7 +210,7 @@ fn bind_tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> std::result::Re
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, depth(backlog))?;
     let address = Listen::Tcp(bound_address(&socket)?);
-    Ok(Bound { asked: address.clone(), address, socket: Arc::new(socket), file: None })
+    Ok(Bound { asked: address.clone(), address, socket: Arc::new(socket), file: None, inherited: false })
 }
 
 fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound, Errno> {
@@ -194,10 +221,16 @@ fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound,
     fchmod(&socket, Mode::from_bits_truncate(mode))?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     let file = SocketFile { path: path.to_owned(), inode: inode(path)? };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| errno(&e))?;
+    file.permit(mode)?;
     listen(&socket, depth(backlog))?;
     let address = Listen::Unix(path.to_owned());
-    Ok(Bound { asked: address.clone(), address, socket: Arc::new(socket), file: Some(file) })
+    Ok(Bound {
+        asked: address.clone(),
+        address,
+        socket: Arc::new(socket),
+        file: Some(file),
+        inherited: false,
+    })
 }
 
 /// A socket file on which nobody answers was left behind by a server that was killed. Asked without blocking: a
@@ -257,13 +290,15 @@ fn first_free_port() -> u16 {
 }
 
 impl SocketFile {
-    fn permit(&self, mode: u32) -> Result<()> {
-        if inode(&self.path) != Ok(self.inode) {
-            return Ok(()); // somebody else's by now
+    /// Whoever may write to the directory may have put something else there, a link for instance: that is left alone.
+    fn permit(&self, mode: u32) -> std::result::Result<(), Errno> {
+        let file = open(&self.path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let stat = fstat(&file)?;
+        if (stat.st_dev, stat.st_ino) != self.inode || stat.st_mode & 0o777 == mode {
+            return Ok(());
         }
-        let permissions = fs::Permissions::from_mode(mode);
-        fs::set_permissions(&self.path, permissions)
-            .map_err(|source| Error::Listen { address: format!("unix:{}", self.path.display()), source })
+        let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(itself, fs::Permissions::from_mode(mode)).map_err(|e| errno(&e))
     }
 }
 
@@ -299,6 +334,16 @@ mod tests {
         let first = bind_unix(&path, 16, 0o600).unwrap();
         assert_eq!(permissions(), 0o600);
         assert_eq!(bind_unix(&path, 16, 0o600).unwrap_err(), Errno::EADDRINUSE);
+        first.settle(16, 0o644).unwrap();
+        assert_eq!(permissions(), 0o644);
+        let (other, aside) = (directory.path().join("other"), directory.path().join("aside"));
+        fs::write(&other, "somebody's").unwrap();
+        let before = fs::metadata(&other).unwrap().mode();
+        fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        first.settle(16, 0o666).unwrap();
+        assert_eq!(fs::metadata(&other).unwrap().mode(), before, "a link that was put there is not followed");
+        fs::rename(&aside, &path).unwrap();
         drop(first);
         assert!(!path.exists(), "removed on a stop");
         fs::write(&path, "a file of somebody's").unwrap();

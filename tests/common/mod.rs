@@ -126,11 +126,17 @@ pub fn in_own_network(test: &str, body: impl FnOnce()) {
 /// The program where every user can start it: another user may not be able to reach the target directory.
 pub fn for_everybody() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = directory.path().join("uringd");
-    fs::copy(Program::Uringd.path(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = copy_for_everybody(&Program::Uringd.path(), directory.path());
     (directory, copy)
+}
+
+/// Copies a program into a directory, which everybody may then enter. Another process writes the copy: a program cannot be
+/// executed while it is open for writing, and what other tests start meanwhile would have it open with us.
+pub fn copy_for_everybody(program: &Path, directory: &Path) -> PathBuf {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.join(program.file_name().unwrap());
+    assert!(Command::new("install").args(["-m", "755"]).args([program, &copy]).status().unwrap().success());
+    copy
 }
 
 /// The same command under this RLIMIT_MEMLOCK. It is for all of a user's processes together and does not bind root: root

@@ -37,7 +37,6 @@ pub(crate) struct Report {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 struct Row {
     /// As the kernel calls it.
     knob: &'static str,

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `cli::doctor` prints it; `--json` has the same and more.
 
-use super::checks::Verdict;
+use super::checks::{Layout, Verdict};
 use super::{Report, Row};
 use std::fmt;
 
@@ -33,6 +33,7 @@ impl fmt::Display for Report {
             let names = names.collect::<Vec<_>>().join(", ");
             writeln!(f, "io_uring, {what}: {}", if names.is_empty() { "cannot be asked" } else { &names })?;
         }
+        writeln!(f, "{}", self.cores)?;
         let count = |verdict| self.knobs.iter().filter(|row| row.verdict == verdict).count();
         let more = "`uringd doctor KNOB` has the page about one, with what it costs";
         match (&self.io_uring_refused, count(Verdict::Better)) {
@@ -44,6 +45,20 @@ impl fmt::Display for Report {
             (_, better) => writeln!(f, "\nuringd can run here; {better} could be better ({more})."),
         }
     }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sets = |sets: &[String]| if sets.is_empty() { "unknown".to_owned() } else { sets.join(" ") };
+        let threads = if self.threads.is_empty() { "none".to_owned() } else { self.threads.join(" ") };
+        write!(f, "cores: {} of {}; ", or_unknown(&self.allowed), or_unknown(&self.online))?;
+        write!(f, "sharing a last-level cache: {}; ", sets(&self.last_caches))?;
+        write!(f, "threads of one core: {threads}; memory nodes: {}", sets(&self.nodes))
+    }
+}
+
+fn or_unknown(cores: &str) -> &str {
+    if cores.is_empty() { "unknown" } else { cores }
 }
 
 /// What is set, and why that is judged so.

@@ -112,8 +112,12 @@ fn workers_that_do_not_come_up_leave_the_old_ones_and_the_old_settings() {
     let configured = Configured::start(Program::Faulty, &text(""));
     configured.refuses(&text("boot-timeout = \"1ms\"\nserver-header = false\n"), "did not listen within 1ms");
     // a worker that is replaced later has the settings of before
-    kill(configured.server.listening()[0].1, "KILL");
-    configured.server.wait_until_whole();
+    let killed = configured.server.listening()[0];
+    kill(killed.1, "KILL");
+    configured.server.wait("another one is there", || {
+        let listening = configured.server.listening();
+        listening.len() == 2 && !listening.contains(&killed)
+    });
     assert!(configured.server.get("/pid").header("Server").is_some());
     assert_eq!(configured.reload(&text("server-header = false\n"))["stage"], "done");
     configured.server.wait("the old ones have drained", || configured.server.listening().len() == 2);

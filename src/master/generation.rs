@@ -211,7 +211,7 @@ mod tests {
         let addresses = |generation: &Generation| {
             generation.bound.iter().map(|bound| bound.address.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(addresses(&first), [address.clone()]);
+        assert_eq!(addresses(&first), std::slice::from_ref(&address));
         let more = first.next(2, config(&[&any, &address]), Origins(vec![])).unwrap().0;
         assert_eq!((more.bound.len(), &more.bound[0].address), (2, &address), "it is not bound twice");
         assert_ne!(more.bound[1].address, address);

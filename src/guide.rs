@@ -1,5 +1,5 @@
 //! How to think about a program on uringd, a page each: [what runs where](processes), [blocking], [state],
-//! [later], [streaming], [messages], [restarts], [numbers], [testing], [deployment].
+//! [later], [streaming], [messages], [restarts], [numbers], [logs], [testing], [deployment].
 //!
 //! Neighbours: none; there is nothing in here but pages.
 
@@ -9,6 +9,8 @@ pub mod blocking {}
 pub mod deployment {}
 #[doc = include_str!("guide/later.md")]
 pub mod later {}
+#[doc = include_str!("guide/logs.md")]
+pub mod logs {}
 #[doc = include_str!("guide/messages.md")]
 pub mod messages {}
 #[doc = include_str!("guide/numbers.md")]

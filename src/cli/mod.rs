@@ -49,7 +49,8 @@ Signals (to the master):
   SIGHUP                     read the configuration again and replace all workers one by one,
                              without losing a request
   SIGTTIN, SIGTTOU           one worker more, one worker less
-  SIGUSR1, SIGUSR2           reserved
+  SIGUSR1                    open the access log again, after a rotation
+  SIGUSR2                    reserved
 
 Exit codes:
   0   stopped as asked

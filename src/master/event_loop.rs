@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::event::{Cause, Event, ExitStatus, Message, WorkerId, WorkerRef};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
 use crate::ipc::{Channel, HandleKind, MESSAGE_COST, Received, WAITING_MAX};
+use crate::log;
 use crate::stats::Book;
 use crate::sys::process::{Child, Ended};
 use nix::errno::Errno;
@@ -202,6 +203,7 @@ impl EventLoop {
             self.watch();
             self.decide();
             self.tell_service_manager();
+            log::tell_left_out();
             match self.outcome.take() {
                 None => self.wait()?,
                 Some(Outcome::Stopped) => {
@@ -287,6 +289,7 @@ impl EventLoop {
     fn adopt(&mut self) {
         let Some(next) = self.tried.take() else { return };
         next.settle().iter().for_each(|problem| tracing::error!("{problem}"));
+        log::set_level(next.config.log_level);
         self.in_force = next;
         // everybody listens: nobody starts with that any more, and it may have had listeners that this one has not
         self.given_up = None;
@@ -430,7 +433,7 @@ impl EventLoop {
 
     /// Rounded up: a turn that comes too early would find nothing due and come again.
     fn patience(&mut self) -> PollTimeout {
-        let deadlines = [self.next_look(), self.service_manager.next_deadline()];
+        let deadlines = [self.next_look(), self.service_manager.next_deadline(), log::next_deadline()];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
         let left = deadline.saturating_duration_since(Instant::now());
         let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128);
@@ -455,7 +458,10 @@ impl EventLoop {
             Signal::SIGHUP => Command::Roll,
             Signal::SIGTTIN => Command::Grow,
             Signal::SIGTTOU => Command::Shrink,
-            Signal::SIGUSR1 => return self.reopen_access_log(),
+            Signal::SIGUSR1 => {
+                tracing::info!(%signal, "signal");
+                return self.reopen_access_log();
+            }
             _ => return tracing::info!(%signal, "reserved: nothing to do yet"),
         };
         self.stops += u32::from(matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT));
@@ -793,7 +799,7 @@ impl EventLoop {
     fn reopen_access_log(&mut self) {
         let logs = self.access_logs();
         if logs.is_empty() {
-            return tracing::info!("SIGUSR1: there is no access log to reopen");
+            return tracing::info!("there is no access log to reopen");
         }
         for log in logs.iter().filter(|log| log.reopen()) {
             self.hand_out(log);

@@ -72,6 +72,7 @@ pub(crate) fn run(read: Read, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> 
     let outcome = EventLoop::new(first, read, spawner, signals, on_event, pool.open()?, pool.book()).run();
     sockets.finish();
     latency_files.finish();
+    log::finish();
     outcome
 }
 

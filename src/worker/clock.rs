@@ -3,10 +3,10 @@
 //!
 //! Neighbours: `event_loop` advances it; `timers`, answers and `meter` read it.
 
-use crate::handler;
 use crate::http::Date;
 use crate::stats::Nanos;
 use crate::sys::clock;
+use crate::{handler, log};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -106,7 +106,9 @@ impl Clock {
         millis(instant.saturating_duration_since(*START))
     }
 
+    /// Once a second, whatever has to be done that often.
     fn render_date(&mut self) {
+        log::tell_left_out();
         let (date, left) = Date::render(SystemTime::now(), self.names_server);
         self.date = date;
         self.date_until = self.now + millis(left);

@@ -147,7 +147,10 @@ fn serve<H: IntoHandler>(
         service::abort_on_panic();
     }
     let control = Control::new(channel, wake, master, start.settings.kill_timeout, heard, backlog);
-    EventLoop::new(ring, control, mailbox, start.settings, slots, area, handler).with_journal(journal).run()
+    let event_loop = EventLoop::new(ring, control, mailbox, start.settings, slots, area, handler);
+    let code = event_loop.with_journal(journal).run();
+    log::finish();
+    code
 }
 
 /// Runs a worker's loop on this thread, for a program that has no master, until `stop` has been rung and the loop has

@@ -1,0 +1,89 @@
+//! The log on stderr: one cause does not drown the others, and how much is logged can be changed by a reload.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::fs;
+
+#[test]
+fn a_cause_that_repeats_is_counted_and_what_concerns_workers_is_always_said() {
+    let mut server = Server::start(
+        Program::Faulty,
+        &["--workers", "1", "--on-panic", "continue", "--restart-limit", "100"],
+    );
+    let panics = 200;
+    let mut client = server.connect();
+    client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n".repeat(panics));
+    (0..panics).for_each(|_| assert_eq!(client.read_answer().unwrap().status, 500));
+    let is_panic = |line: &&Value| line["message"] == "panic in the handler";
+    let said = || server.log().iter().filter(is_panic).count();
+    let left_out = || -> u64 { server.log().iter().filter_map(|line| line["left_out"].as_u64()).sum() };
+    // a second later, though nothing else is logged
+    server.wait("all are said or counted", || said() as u64 + left_out() >= panics as u64);
+    assert_eq!((said() as u64 + left_out(), left_out() > 0), (panics as u64, true));
+    let summary = server.wait_for("the number", |line| line["left_out"].is_u64());
+    let number = summary["left_out"].as_u64().unwrap();
+    assert_eq!(summary["level"], "WARN");
+    assert_eq!(summary["message"], format!("{number} lines like this were left out: panic in the handler"));
+
+    // the same line from the master, about something that must be heard
+    let deaths = 15;
+    for death in 1..=deaths {
+        kill(server.listening()[0].1, "KILL");
+        server
+            .wait("a replacement", || server.events("exit").len() == death && !server.listening().is_empty());
+    }
+    assert_eq!(server.events("exit").len(), deaths);
+    server.signal("TERM");
+    assert_eq!(server.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn what_was_left_out_is_told_at_the_end() {
+    let mut server = Server::start(Program::Faulty, &["--workers", "1", "--on-panic", "continue"]);
+    let mut client = server.connect();
+    client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100));
+    (0..100).for_each(|_| assert_eq!(client.read_answer().unwrap().status, 500));
+    drop(client);
+    server.signal("TERM");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    server.wait_gone();
+    let said = server.log().iter().filter(|line| line["message"] == "panic in the handler").count() as u64;
+    let left_out: u64 = server.log().iter().filter_map(|line| line["left_out"].as_u64()).sum();
+    assert_eq!(said + left_out, 100);
+}
+
+#[test]
+fn a_reload_changes_how_much_is_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("uringd.toml");
+    let configure = |level: &str| {
+        let text = format!(
+            "listen = [\"127.0.0.1:0\"]\nworkers = 1\ncontrol = \"off\"\nlog-format = \"json\"\nlog-level = \"{level}\"\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    configure("info");
+    let mut command = bare_command(&Program::Uringd.path());
+    let server = Server::spawn(command.args(["--config", file.to_str().unwrap()]));
+    server.wait_until_whole();
+    let reload = || {
+        let after = server.log().len();
+        server.signal("HUP");
+        server.wait_for_after(after, "the reload is done", |line| line["stage"] == "done").0
+    };
+    let told = |after: usize| server.log()[after..].iter().filter(|line| line["level"] == "DEBUG").count();
+    configure("debug");
+    let done = reload();
+    assert_eq!(server.log()[..done].iter().filter(|line| line["level"] == "DEBUG").count(), 0);
+    // the master's, of the next one
+    let done = reload();
+    assert!(server.log()[..done].iter().any(|line| line["event"] == "fork"));
+    configure("info");
+    let done = reload();
+    server.wait("the one before is gone", || server.events("exit").len() == 3);
+    let done = done.max(reload());
+    server.wait("the one before is gone", || server.events("exit").len() == 4);
+    assert_eq!(told(done), 0);
+}

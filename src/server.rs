@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `cluster` is the other way to serve; the sockets come from `master::listeners`, the loop is `worker`'s.
 
-use crate::config::options::{Pin, Workers};
+use crate::config::options::{Pin, Workers, format_size};
 use crate::config::{Config, Control, DESCRIPTOR_RESERVE, Listen, OnPanic, Options, WorkerSettings};
 use crate::error::{Error, Result};
 use crate::handler::IntoHandler;
@@ -100,8 +100,9 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`]; [`Error::Config`] for a value that cannot be used, and for what a part of a process cannot
     /// do: [`Options::user`], [`Options::pid_file`], [`Options::control`] (a path), [`Options::metrics`],
-    /// [`Options::on_giveup`], [`Options::latency_log`], [`Options::latency_report`], several [`Options::workers`], [`OnPanic::Abort`], and
-    /// [`Options::root`] (give `serve` a [`Files`](crate::Files) instead).
+    /// [`Options::on_giveup`], [`Options::stall_timeout`], [`Options::max_requests`], [`Options::max_lifetime`],
+    /// [`Options::max_memory`], [`Options::latency_log`], [`Options::latency_report`], several [`Options::workers`],
+    /// [`OnPanic::Abort`], and [`Options::root`] (give `serve` a [`Files`](crate::Files) instead).
     pub fn with_options(options: &Options) -> Result<Server> {
         check_options(options)?;
         let config = Config::resolve(options)?;
@@ -200,6 +201,12 @@ fn check_options(options: &Options) -> Result<()> {
     if options.on_giveup.is_some() {
         return Err(Error::config("--on-giveup", ALONE));
     }
+    if let Some(option) = supervision(options) {
+        return Err(Error::config(
+            option,
+            "a Server has nobody to replace it, use a Cluster or leave it out",
+        ));
+    }
     if options.on_panic == OnPanic::Abort {
         return Err(Error::config("--on-panic abort", ALONE));
     }
@@ -213,6 +220,19 @@ fn check_options(options: &Options) -> Result<()> {
             Err(Error::config(format!("--workers {count}"), "a Server is one worker, use a Cluster for more"))
         }
     }
+}
+
+/// The first option, as typed, that only a master can act on.
+fn supervision(options: &Options) -> Option<String> {
+    let time = humantime::format_duration;
+    let stall = (options.stall_timeout != Options::default().stall_timeout).then_some(options.stall_timeout);
+    let all = [
+        stall.map(|limit| format!("--stall-timeout {}", time(limit))),
+        options.max_requests.map(|limit| format!("--max-requests {limit}")),
+        options.max_lifetime.map(|limit| format!("--max-lifetime {}", time(limit))),
+        options.max_memory.map(|limit| format!("--max-memory {}", format_size(limit))),
+    ];
+    all.into_iter().flatten().next()
 }
 
 /// A ring has no room for more connections than its process may open files, and that limit is not ours to raise.

@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -112,6 +113,51 @@ fn a_handler_that_blocks_is_named_with_its_request_and_for_how_long_it_has_had_i
     }
 }
 
+/// As in most containers: the workers are somebody else, and the master may not trace them.
+#[test]
+fn a_master_that_may_not_look_into_its_workers_knows_their_request_all_the_same() {
+    if !is_root() {
+        return skip("it takes root to become somebody else");
+    }
+    let faulty = Program::Faulty.command(&["--listen", "127.0.0.1:0", "--workers", "1", "--user", "nobody"]);
+    let mut command = bare_command(Path::new("setpriv"));
+    command.args(["--bounding-set", "-sys_ptrace,-sys_admin", "--inh-caps", "-sys_ptrace,-sys_admin"]);
+    command.arg(faulty.get_program()).args(faulty.get_args()).args(["--stall-timeout", "1s"]);
+    let server = Server::spawn(command.env("URINGD_CONTROL", "off"));
+    server.wait_until_whole();
+    let mut client = server.connect();
+    let pid = client.get("/pid").pid();
+    client.send("GET /block?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    let evidence = stalled(&server, pid);
+    assert_eq!(evidence["request"], "GET /block?ms=60000", "{evidence}");
+    assert!(evidence["state"].as_str().unwrap().starts_with('S'), "{evidence}");
+    for hidden in ["wchan", "syscall", "stack"] {
+        assert_eq!(evidence.get(hidden), None, "{evidence}");
+    }
+}
+
+/// A worker that can take nobody more has nothing to wake up for.
+#[test]
+fn a_worker_that_is_full_goes_round() {
+    let folder = tempfile::tempdir().unwrap();
+    let stats = folder.path().join("stats");
+    let arguments = ["--workers", "1", "--stall-timeout", "250ms", "--max-connections", "1"];
+    let mut command = Program::Faulty.command(&[&["--listen", "127.0.0.1:0"], &arguments[..]].concat());
+    let server = Server::spawn(command.env("FAULTY_STATS", &stats));
+    server.wait_until_whole();
+    let mut only = server.connect();
+    only.get("/pid");
+    let turns = || {
+        let text = fs::read_to_string(&stats).unwrap_or_default();
+        // the last line may be half written
+        let last = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+        last.map_or(0, |line| line["turns"].as_u64().unwrap())
+    };
+    let before = turns();
+    server.wait("it goes round", || turns() >= before + 20);
+    assert!(server.events("stalled").is_empty());
+}
+
 /// Each request takes less than the limit, all that came in one turn together far more.
 #[test]
 fn a_worker_that_goes_from_one_slow_request_to_the_next_is_left_alone() {
@@ -141,6 +187,12 @@ fn a_worker_that_drains_has_the_kill_timeout_and_one_that_boots_the_boot_timeout
     server.signal("HUP");
     server.wait_for("drain", |line| line["message"] == "drain sent" && line["pid"] == pid);
     assert_eq!(exit(&server, pid)["cause"], "kill-timeout");
+    let late = |limit: &'static str| {
+        move |line: &Value| line["limit"] == limit && line["message"] == "worker is late and is killed"
+    };
+    let why = server.wait_for("what it was at", late("kill-timeout"));
+    let doing = (&why["pid"], &why["phase"], &why["request"]);
+    assert_eq!(doing, (&pid.into(), &"handler".into(), &"GET /block?ms=60000".into()));
     assert!(server.events("stalled").is_empty());
     fs::write(&hangs, "").unwrap();
     let forks = server.events("fork").len();
@@ -148,6 +200,8 @@ fn a_worker_that_drains_has_the_kill_timeout_and_one_that_boots_the_boot_timeout
     server.wait("it hangs", || server.events("fork").len() > forks);
     let boots = server.events("fork").pop().unwrap()["pid"].as_i64().unwrap() as i32;
     assert_eq!(exit(&server, boots)["cause"], "boot-timeout");
+    let why = server.wait_for("what it was at", late("boot-timeout"));
+    assert_eq!((&why["pid"], &why["phase"]), (&boots.into(), &"starting".into()));
     assert!(server.events("stalled").is_empty());
 }
 
@@ -176,16 +230,18 @@ fn a_worker_that_nobody_can_replace_is_told_of_once_and_left() {
     assert!(server.events("exit").is_empty());
 }
 
-/// Stops processes until it is told otherwise, the master first, and lets them go on in the worst order: the master some
-/// time before its workers.
+/// Stops everybody for so long, in the worst order: the master has seen its workers stand still when it is stopped itself,
+/// and goes on some time before they do.
 fn suspend(server: &Server, time: Duration) {
     let workers = children(server.pid());
     let signal = |pids: &[i32], signal: &str| {
         let pids = pids.iter().map(ToString::to_string);
         assert!(Command::new("kill").arg(format!("-{signal}")).args(pids).status().unwrap().success());
     };
-    signal(&[server.pid()], "STOP");
     signal(&workers, "STOP");
+    // it looks every 750 ms, and none of the limits is over yet
+    thread::sleep(Duration::from_millis(900));
+    signal(&[server.pid()], "STOP");
     thread::sleep(time);
     signal(&[server.pid()], "CONT");
     let held_up = |line: &Value| line["late_ms"].as_u64().is_some_and(|ms| ms > 1_000);
@@ -198,7 +254,7 @@ fn suspend(server: &Server, time: Duration) {
 fn a_suspended_machine_kills_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let hangs = folder.path().join("hangs");
-    let limits = ["--stall-timeout", "2s", "--kill-timeout", "2s", "--boot-timeout", "2s"];
+    let limits = ["--stall-timeout", "3s", "--kill-timeout", "3s", "--boot-timeout", "3s"];
     let mut command =
         Program::Faulty.command(&[&["--listen", "127.0.0.1:0", "--workers", "3"], &limits[..]].concat());
     let server = Server::spawn(command.env("FAULTY_BOOT_HANG", &hangs));
@@ -220,7 +276,7 @@ fn a_suspended_machine_kills_nobody() {
     let booting = server.listening().into_iter().find(|(_, pid)| !before.iter().any(|old| old.1 == *pid));
     kill(booting.expect("the drainer's replacement").1, "KILL");
     server.wait("another one boots", || server.events("fork").len() == 5);
-    suspend(&server, Duration::from_secs(5));
+    suspend(&server, Duration::from_secs(6));
     fs::remove_file(&hangs).unwrap();
     let answer = busy.read_answer().expect("the answer that was under way");
     assert_eq!((answer.pid(), answer.closes()), (drainer, true));

@@ -158,7 +158,8 @@ pub struct Options {
 
     /// How many requests a worker may serve before another takes its place; default: any number
     ///
-    /// Varied by up to a tenth, so that workers that began together do not leave together. Costs no restart.
+    /// Varied by up to a tenth, so that workers that began together do not leave together. Costs no restart. Looked at
+    /// once a second, and not before a worker has listened for one.
     #[arg(long, env = "URINGD_MAX_REQUESTS", value_name = "N", value_parser = count, help_heading = RESTARTS)]
     pub max_requests: Option<u64>,
 
@@ -170,7 +171,7 @@ pub struct Options {
 
     /// How much memory of its own (RssAnon) a worker may have before another takes its place (256MiB, 2GiB); default: any
     ///
-    /// Varied by up to a tenth, as --max-requests. Looked at once a second.
+    /// Varied by up to a tenth, as --max-requests. A worker that has as much when it begins is not replaced for it.
     #[arg(long, env = "URINGD_MAX_MEMORY", value_name = "SIZE", value_parser = size, help_heading = RESTARTS)]
     pub max_memory: Option<u64>,
 
@@ -519,7 +520,7 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 }
 
 /// The inverse of `size`: in the largest unit that it is a multiple of.
-pub(super) fn format_size(size: u64) -> String {
+pub(crate) fn format_size(size: u64) -> String {
     let unit = SIZE_UNITS.iter().find(|(_, octets)| size != 0 && size.is_multiple_of(*octets));
     unit.map_or_else(|| size.to_string(), |(name, octets)| format!("{}{name}", size / octets))
 }

@@ -22,6 +22,8 @@ const BACKLOG_MAX: u32 = i32::MAX as u32;
 /// Like a year for a duration: beyond any use, and no sum of such values overflows.
 const RESTART_LIMIT_MAX: u32 = 1_000_000;
 const DURATION_MIN: Duration = Duration::from_millis(1);
+/// The master looks every 100 ms at most, and an idle loop goes round every 50.
+const STALL_TIMEOUT_MIN: Duration = Duration::from_millis(250);
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Times DURATION_MAX in seconds it still fits into 64 bits.
 const BODY_RATE_MAX: u64 = 1 << 30;
@@ -153,6 +155,11 @@ fn check_durations(options: &Options) -> Result<()> {
             let given = humantime::format_duration(value);
             return Err(Error::config(format!("{option} {given}"), "expected at least 1ms and at most 365d"));
         }
+    }
+    if options.stall_timeout < STALL_TIMEOUT_MIN {
+        let given = humantime::format_duration(options.stall_timeout);
+        let problem = "expected at least 250ms: a loop with nothing to do goes round every 50ms";
+        return Err(Error::config(format!("--stall-timeout {given}"), problem));
     }
     Ok(())
 }
@@ -387,6 +394,7 @@ mod tests {
             ("--kill-timeout 0s", "--kill-timeout 0s: expected at least 1ms"),
             ("--restart-window 999us", "--restart-window 999us: expected"),
             ("--boot-timeout 0ms", "--boot-timeout"),
+            ("--stall-timeout 249ms", "--stall-timeout 249ms: expected at least 250ms: a loop with"),
             ("--header-timeout 366d", "at most 365d"),
             ("--keep-alive-timeout 0s", "--keep-alive-timeout"),
             ("--send-timeout 0s", "--send-timeout"),

@@ -253,7 +253,10 @@ impl EventLoop {
             Action::Spawn { id, slot } => self.spawn(id, slot),
             Action::Drain { id, stop, cause } => self.drain(id, stop, cause),
             Action::Stay { id } => self.tell(id, &ToWorker::Stay),
-            Action::Kill { id } => self.kill(id),
+            Action::Kill { id } => {
+                self.tell_of_overdue(id);
+                self.kill(id);
+            }
             Action::CloseListeners => {
                 (self.tried, self.given_up) = (None, None);
                 self.in_force.bound.clear();

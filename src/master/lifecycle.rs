@@ -735,6 +735,11 @@ impl Lifecycle {
         self.wanted
     }
 
+    /// Why a worker leaves, if that is decided.
+    pub fn cause(&self, id: WorkerId) -> Option<Cause> {
+        self.workers.get(&id)?.cause
+    }
+
     /// Whether the dead are replaced.
     pub fn throttle(&self) -> throttle::State {
         self.throttle.state()

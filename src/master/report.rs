@@ -11,6 +11,15 @@ use crate::stats::Stats;
 use std::any::Any;
 use std::time::Duration;
 
+/// A line with what was found out about a worker.
+macro_rules! with_evidence {
+    ($level:ident, $evidence:expr, $text:literal, $($field:tt)+) => {{
+        let Evidence { phase, request, request_age, state, wchan, syscall, stack } = $evidence;
+        let (phase, request_age_ms) = (phase_name(*phase), request_age.map(millis));
+        tracing::$level!($($field)+, phase, request, request_age_ms, state, wchan, syscall, stack, $text);
+    }};
+}
+
 /// Logs an event.
 pub fn event(event: &Event, core_of: impl Fn(WorkerId) -> Option<usize>) {
     match event {
@@ -44,21 +53,16 @@ pub fn event(event: &Event, core_of: impl Fn(WorkerId) -> Option<usize>) {
             tracing::warn!(event = "suicide", slot, pid, id, "worker asks to be replaced");
         }
         Event::Stalled { worker: WorkerRef { id, slot, pid }, stalled_for, evidence } => {
-            let Evidence { phase, request, request_age, state, wchan, syscall, stack } = evidence;
-            tracing::error!(
+            let stalled_ms = millis(*stalled_for);
+            with_evidence!(
+                error,
+                evidence,
+                "worker stands still",
                 event = "stalled",
                 slot,
                 pid,
                 id,
-                stalled_ms = millis(*stalled_for),
-                phase = phase_name(*phase),
-                request,
-                request_age_ms = request_age.map(millis),
-                state,
-                wchan,
-                syscall,
-                stack,
-                "worker stands still"
+                stalled_ms
             );
         }
         Event::Giveup { limit, alive } => {
@@ -113,6 +117,12 @@ pub fn held_up(held_up: HeldUp) {
         "the master was held up (a suspended machine, SIGSTOP, a debugger, an on_event that blocks): no worker is \
          judged by that time"
     );
+}
+
+/// Says what a worker is at that has not done in time what it was to do, before it is killed for that.
+pub fn overdue(WorkerRef { id, slot, pid }: &WorkerRef, cause: Cause, evidence: &Evidence) {
+    let limit = name(cause);
+    with_evidence!(warn, evidence, "worker is late and is killed", slot, pid, id, limit);
 }
 
 /// Says that a worker that stood still goes on.

@@ -4,7 +4,7 @@
 //! Neighbours: `master::watchdog` and `master::recycling` judge what is seen here, `lifecycle` decides what follows.
 
 use super::*;
-use crate::event::Evidence;
+use crate::event::{Cause, Evidence};
 use crate::master::evidence;
 use crate::master::recycling::{self, Due};
 use crate::master::watchdog::{self, Finding, Vigil, Watchdog};
@@ -104,7 +104,7 @@ impl EventLoop {
             Finding::MovesAgain(after) => report::moves_again(&self.reference(id), after),
             Finding::Stalled { stalled_for, anew } => {
                 if anew {
-                    let evidence = self.gather(id, &area, stalled_for);
+                    let evidence = self.gather(id, &area, stalled_for + self.pace());
                     // one that came back while it was looked at is left alone
                     if area.pulse() != pulse {
                         return;
@@ -118,9 +118,19 @@ impl EventLoop {
         }
     }
 
-    /// The change that was seen last had come since the look before it.
-    fn gather(&self, id: WorkerId, area: &Area, stalled_for: Duration) -> Evidence {
-        evidence::gather(self.reference(id).pid, &area.doing(), stalled_for + self.pace())
+    /// The other two limits: what a worker is at that does not come up, or does not leave.
+    pub(super) fn tell_of_overdue(&self, id: WorkerId) {
+        let cause = self.lifecycle.cause(id);
+        let overdue = cause.filter(|cause| matches!(cause, Cause::BootTimeout | Cause::KillTimeout));
+        if let (Some(cause), Some(area)) = (overdue, self.book.area(id)) {
+            report::overdue(&self.reference(id), cause, &self.gather(id, &area, Duration::MAX));
+        }
+    }
+
+    /// `at_most`: for how long it can have been at what it is at. The change that was seen last had come since the look
+    /// before it.
+    fn gather(&self, id: WorkerId, area: &Area, at_most: Duration) -> Evidence {
+        evidence::gather(self.reference(id).pid, &area.doing(), at_most)
     }
 
     // ---- recycling ----

@@ -105,7 +105,7 @@ fn a_handler_that_blocks_is_named_with_its_request_and_for_how_long_it_has_had_i
         // the program is told the same, as a value
         let told = fs::read_to_string(&events).unwrap();
         let told = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let told = told.filter(|event| event["event"] == "stalled").last().unwrap();
+        let told = told.filter(|event| event["event"] == "stalled").next_back().unwrap();
         assert_eq!(told["worker"]["pid"], pid);
         for field in ["phase", "request", "request_age_ms", "state"] {
             assert_eq!(told["evidence"][field], evidence[field], "{told}");

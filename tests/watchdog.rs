@@ -104,8 +104,8 @@ fn a_handler_that_blocks_is_named_with_its_request_and_for_how_long_it_has_had_i
         assert_eq!(exit(&server, pid)["cause"], "stall");
         // the program is told the same, as a value
         let told = fs::read_to_string(&events).unwrap();
-        let told = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let told = told.filter(|event| event["event"] == "stalled").next_back().unwrap();
+        let mut told = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let told = told.rfind(|event| event["event"] == "stalled").unwrap();
         assert_eq!(told["worker"]["pid"], pid);
         for field in ["phase", "request", "request_age_ms", "state"] {
             assert_eq!(told["evidence"][field], evidence[field], "{told}");

@@ -387,15 +387,75 @@ fn what_a_killed_server_left_behind_is_replaced() {
 }
 
 #[test]
-fn more_clients_than_there_is_room_for_are_told_so() {
-    let operated = Operated::start(&["--workers", "1"]);
-    let mut clients: Vec<_> = (0..32).map(|_| Client::connect_unix(&operated.socket)).collect();
-    for client in &mut clients {
-        assert_eq!(client.get("/health/live").status, 200);
-    }
-    operated.ctl(&["status"]).failed(1, &["32 connections are open already"]);
-    clients.pop();
+fn who_follows_or_waits_has_a_place_and_who_is_idle_makes_room() {
+    let operated = Operated::start(&["--workers", "1", "--boot-timeout", "600s"]);
+    let idle: Vec<_> = (0..40).map(|_| Client::connect_unix(&operated.socket)).collect();
+    assert_eq!(operated.status()["wanted"], 1, "nobody of those is in the way");
+    drop(idle);
+
+    let follow = || {
+        let mut client = Client::connect_unix(&operated.socket);
+        client.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
+        let head = client.read_head().unwrap();
+        (head.status, client)
+    };
+    let followers: Vec<_> = (0..16).map(|_| follow()).collect();
+    assert!(followers.iter().all(|(status, _)| *status == 200));
+    operated.ctl(&["events"]).failed(1, &["16 follow the events already"]);
+    fs::write(&operated.hangs_at_boot, "").unwrap();
+    let waiting: Vec<_> = (0..16)
+        .map(|_| {
+            let mut client = Client::connect_unix(&operated.socket);
+            client.send("POST /restart/0 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+            client
+        })
+        .collect();
+    operated.server.wait("it is full", || {
+        let said = operated.ctl(&["latency"]);
+        said.code == Some(1)
+            && said
+                .err
+                .iter()
+                .any(|line| line.contains("32 connections are open already, and none of them is idle"))
+    });
+    // who waits for an end and leaves is noticed, as is who follows
+    drop(waiting);
     operated.server.wait("there is room again", || operated.ctl(&["latency"]).code == Some(0));
+    drop(followers);
+    operated.server.wait("another one may follow", || follow().0 == 200);
+}
+
+#[test]
+fn who_only_asks_what_events_look_like_costs_nothing_and_who_leaves_is_forgotten() {
+    let operated = Operated::start(&["--workers", "1"]);
+    let mut client = Client::connect_unix(&operated.socket);
+    let mut ask = |times| {
+        for _ in 0..times {
+            client.send("HEAD /events HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert_eq!(client.read_head().unwrap().status, 200);
+        }
+    };
+    ask(10);
+    let before = rss_anon(operated.server.pid());
+    ask(2000);
+    let after = rss_anon(operated.server.pid());
+    assert!(after < before + 4096, "{before} KiB, then {after} KiB");
+    // nothing happens in the meantime that would show who has left
+    for round in 0..3 {
+        let followers: Vec<_> = (0..16)
+            .map(|_| {
+                let mut client = Client::connect_unix(&operated.socket);
+                client.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
+                client
+            })
+            .collect();
+        drop(followers);
+        operated.server.wait(&format!("they are forgotten, time {round}"), || {
+            let mut client = Client::connect_unix(&operated.socket);
+            client.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
+            client.read_head().unwrap().status == 200
+        });
+    }
 }
 
 /// Starts one whose socket is where it is by default, as this user, with this XDG_RUNTIME_DIR.

@@ -228,25 +228,33 @@ fn the_network_gets_metrics_and_health_and_nothing_else() {
         client.send(broken);
         assert_eq!(client.read_answer().unwrap().status, 400, "{broken:?}");
     }
-    // who fills it keeps nobody from the control socket
-    let mut crowd = vec![];
-    server.wait("it is full", || {
-        let mut client = Client::connect(address);
-        if client.try_get("/health/live").is_ok_and(|answer| answer.status == 200) {
-            crowd.push(client);
-        }
-        crowd.len() == 32
-    });
-    let refused = Client::connect(address).read_answer().unwrap();
-    assert_eq!(
-        (refused.status, refused.text().as_str()),
-        (503, "{\"error\":\"32 connections are open already\"}")
-    );
-    assert_eq!(Client::connect_unix(&control).get("/health/live").status, 200);
-    crowd.pop();
-    server.wait("there is room again", || {
-        Client::connect(address).try_get("/health/live").is_ok_and(|answer| answer.status == 200)
-    });
+}
+
+#[test]
+fn who_says_nothing_keeps_nobody_from_asking_how_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let control = directory.path().join("c");
+    let (server, address) = start(&["--workers", "1", "--control", control.to_str().unwrap()]);
+    let mut crowd: Vec<_> = (0..100).map(|_| Client::connect(address)).collect();
+    // nor does who begins to say something, and who has asked and stays
+    for client in &mut crowd[50..] {
+        let _ = client.stream.write_all(b"GET /metr");
+    }
+    let mut kept = Client::connect(address);
+    assert_eq!(kept.get("/health/live").status, 200);
+    for _ in 0..3 {
+        let fresh: Vec<_> = (0..40).map(|_| Client::connect(address)).collect();
+        assert_eq!(Client::connect(address).get_and_close("/health/ready").status, 200);
+        assert_eq!(Client::connect_unix(&control).get_and_close("/health/live").status, 200);
+        crowd.extend(fresh);
+    }
+    // where there is room they are let go all the same
+    drop(crowd);
+    let mut silent: Vec<_> = (0..10).map(|_| Client::connect(address)).collect();
+    for client in &mut silent {
+        assert_eq!(client.read_to_end().unwrap(), b"");
+    }
+    assert_eq!(server.get("/").status, 200);
 }
 
 #[test]

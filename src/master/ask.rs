@@ -8,8 +8,12 @@ use crate::config::Origins;
 use crate::event::{Cause, WorkerId};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Events that wait for a follower who reads slowly; he is told how many he has missed.
+const EVENTS_MAX: usize = 1024;
 
 /// Where the answer goes. Nobody may be waiting for it any more.
 pub(super) type Reply<T> = Sender<T>;
@@ -34,13 +38,13 @@ pub(super) enum Ask {
     /// The options in force, and where each value came from.
     Config(Reply<Origins>),
     /// Read the configuration again and roll; answered when that is over. Refused while one is under way.
-    Reload(Reply<Ended>),
+    Reload(Awaited),
     /// Replace the worker in this slot; answered when its replacement listens, or did not come up.
     Restart {
         /// Whose.
         slot: usize,
         /// How it ended.
-        reply: Reply<Ended>,
+        awaited: Awaited,
     },
     /// Have so many workers; answered at once.
     Scale {
@@ -52,14 +56,32 @@ pub(super) enum Ask {
     /// Finish what is in flight, then end; answered at once.
     Stop(Reply<Ended>),
     /// All events from now on.
-    Follow(Follower),
+    Follow(Reply<std::result::Result<Lines, Unmet>>),
+}
+
+/// Where the end goes of what may take long. That the order has come to the loop is said before.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    /// Told at once.
+    pub heard: Reply<()>,
+    /// Told when it is over.
+    pub end: Reply<Ended>,
 }
 
 /// Somebody who wants each event as a line of JSON. Who does not keep up is told how many lines it has missed.
 #[derive(Debug)]
 pub(super) struct Follower {
     lines: SyncSender<Arc<str>>,
+    reader: Weak<()>,
     missed: u64,
+}
+
+/// What a follower reads.
+#[derive(Debug)]
+pub(super) struct Lines {
+    lines: Receiver<Arc<str>>,
+    /// Gone with this: the channel says only to who sends that nobody reads.
+    _reader: Arc<()>,
 }
 
 /// The master at one instant, but for the numbers, which are in the `Book`.
@@ -79,7 +101,7 @@ pub(super) struct Status {
     pub restarts: Restarts,
     /// A reload is under way.
     pub reloading: bool,
-    /// How often the configuration was read and put in force, the start included.
+    /// Which reading of the configuration is in force: the start's is 1. A reload that fails may use up a number.
     pub generation: u64,
     /// The last reload that is over, if there was one.
     pub last_reload: Option<LastReload>,
@@ -151,10 +173,38 @@ pub(super) struct WorkerStatus {
     pub generation: u64,
 }
 
+impl Awaited {
+    /// Says that the order has come, and gives where its end is to go.
+    pub fn heard(self) -> Reply<Ended> {
+        let _ = self.heard.send(());
+        self.end
+    }
+}
+
+impl Lines {
+    /// The next one, if it comes in time; no other comes once the loop is over.
+    pub fn next(&self, within: Duration) -> std::result::Result<Arc<str>, RecvTimeoutError> {
+        self.lines.recv_timeout(within)
+    }
+}
+
 impl Follower {
-    /// Who takes the lines off the other end of `lines`.
-    pub fn new(lines: SyncSender<Arc<str>>) -> Follower {
-        Follower { lines, missed: 0 }
+    /// One of whom so many lines may wait to be read, and what it reads.
+    fn with_room(lines: usize) -> (Follower, Lines) {
+        let (sender, receiver) = sync_channel(lines);
+        let reader = Arc::new(());
+        let follower = Follower { lines: sender, reader: Arc::downgrade(&reader), missed: 0 };
+        (follower, Lines { lines: receiver, _reader: reader })
+    }
+
+    /// One, and what it reads.
+    pub fn new() -> (Follower, Lines) {
+        Follower::with_room(EVENTS_MAX)
+    }
+
+    /// Whether anybody is there still.
+    pub fn is_there(&self) -> bool {
+        self.reader.strong_count() > 0
     }
 
     /// Says whether anybody is there still.
@@ -184,20 +234,20 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::sync_channel;
 
     #[test]
     fn who_does_not_keep_up_is_told_how_much_it_has_missed() {
-        let (sender, receiver) = sync_channel(2);
-        let mut follower = Follower::new(sender);
+        let (mut follower, lines) = Follower::with_room(2);
         for line in ["1\n", "2\n", "3\n", "4\n"] {
             assert!(follower.tell(&line.into()));
         }
-        let mut taken: Vec<Arc<str>> = receiver.try_iter().collect();
+        let mut taken: Vec<Arc<str>> = lines.lines.try_iter().collect();
         assert!(follower.tell(&"5\n".into()));
-        taken.extend(receiver.try_iter());
+        taken.extend(lines.lines.try_iter());
         assert_eq!(taken.concat(), "1\n2\n{\"event\":\"missed\",\"count\":2}\n5\n");
-        drop(receiver);
+        assert!(follower.is_there());
+        drop(lines);
+        assert!(!follower.is_there());
         assert!(!follower.tell(&"6\n".into()));
     }
 }

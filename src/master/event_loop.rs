@@ -582,9 +582,9 @@ impl EventLoop {
         match ask {
             Ask::Status(reply) => drop(reply.send(self.status())),
             Ask::Config(reply) => drop(reply.send(self.in_force.origins.clone())),
-            Ask::Follow(follower) => self.history.follow(follower),
-            Ask::Reload(reply) => self.asked_to_reload(reply),
-            Ask::Restart { slot, reply } => self.asked_to_restart(slot, reply),
+            Ask::Follow(reply) => drop(reply.send(self.history.follow())),
+            Ask::Reload(awaited) => self.asked_to_reload(awaited.heard()),
+            Ask::Restart { slot, awaited } => self.asked_to_restart(slot, awaited.heard()),
             Ask::Scale { workers, reply } => drop(reply.send(self.asked_to_scale(workers))),
             Ask::Stop(reply) => {
                 self.inputs.push_back(Input::Command(Command::Stop));

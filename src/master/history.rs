@@ -3,13 +3,16 @@
 //!
 //! Neighbours: `event_loop` shows it every event; `ask` is what it answers with.
 
-use super::ask::{Ended, Follower, LastReload, Reply, Unmet};
+use super::ask::{Ended, Follower, LastReload, Lines, Reply, Unmet};
 use super::lifecycle::{NOT_REPLACEABLE, NOT_REPLACED};
 use super::report;
 use crate::event::{Cause, Event, Roll, WorkerId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+/// Who may follow at a time. Fewer than there may be connections to the control socket: some are left for who asks.
+const FOLLOWERS_MAX: usize = 16;
 
 /// See the module's comment.
 #[derive(Debug, Default)]
@@ -56,9 +59,19 @@ impl History {
         }
     }
 
-    /// From now on this one is told as well.
-    pub fn follow(&mut self, follower: Follower) {
+    /// From now on who has this is told as well.
+    ///
+    /// # Errors
+    /// So many follow already that there is no room for another one.
+    pub fn follow(&mut self) -> std::result::Result<Lines, Unmet> {
+        // where nothing happens nobody else finds out who has left
+        self.followers.retain(Follower::is_there);
+        if self.followers.len() >= FOLLOWERS_MAX {
+            return Err(Unmet::Refused(format!("{FOLLOWERS_MAX} follow the events already")));
+        }
+        let (follower, lines) = Follower::new();
         self.followers.push(follower);
+        Ok(lines)
     }
 
     /// Answers when the reload that begins now is over.
@@ -110,21 +123,36 @@ pub(super) fn unix_time(time: SystemTime) -> f64 {
 mod tests {
     use super::*;
     use crate::event::WorkerRef;
-    use std::sync::mpsc::{channel, sync_channel};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
 
     const WORKER: WorkerRef = WorkerRef { id: 3, slot: 1, pid: 77 };
 
     #[test]
     fn each_event_is_counted_and_told() {
         let mut history = History::default();
-        let (sender, lines) = sync_channel(9);
-        history.follow(Follower::new(sender));
+        let lines = history.follow().unwrap();
         for cause in [Cause::Crash, Cause::Crash, Cause::Reload] {
             history.note(&Event::Exit { worker: WORKER, status: None, cause, forced: false });
         }
         history.note(&Event::Giveup { limit: 1, alive: 0 });
         assert_eq!(history.exits[&1], BTreeMap::from([(Cause::Crash, 2), (Cause::Reload, 1)]));
-        assert_eq!((history.giveups, lines.try_iter().count()), (1, 4));
+        let told = std::iter::from_fn(|| lines.next(Duration::ZERO).ok()).count();
+        assert_eq!((history.giveups, told), (1, 4));
+    }
+
+    #[test]
+    fn so_many_follow_and_who_has_left_makes_room_though_nothing_happens() {
+        let mut history = History::default();
+        for _ in 0..1000 {
+            history.follow().unwrap();
+        }
+        assert_eq!(history.followers.len(), 1, "who has left is not kept");
+        let all: Vec<Lines> = (0..FOLLOWERS_MAX).map(|_| history.follow().unwrap()).collect();
+        let Err(Unmet::Refused(line)) = history.follow() else { panic!("one too many") };
+        assert_eq!(line, "16 follow the events already");
+        drop(all);
+        history.follow().unwrap();
     }
 
     #[test]

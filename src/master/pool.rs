@@ -182,10 +182,17 @@ impl Pool {
         self.book.by_worker()
     }
 
-    /// Asks the master's loop. What cannot be asked because too much waits is dropped, like what a master that stops is
-    /// asked: with it goes the reply.
-    pub(super) fn ask(&self, ask: Ask) {
-        let _ = self.put(Order::Ask(ask), 0);
+    /// Asks the master's loop. What a master is asked that has stopped is dropped, and with it goes the reply.
+    ///
+    /// # Errors
+    /// Too much waits already for the loop.
+    pub(super) fn ask(&self, ask: Ask) -> Result<()> {
+        self.put(Order::Ask(ask), 0)
+    }
+
+    /// Whether the loop is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.desk().closed
     }
 
     /// Where the master keeps the numbers.

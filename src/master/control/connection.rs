@@ -12,6 +12,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+/// How long a client may take to say anything at all.
+const GREETING: Duration = Duration::from_secs(2);
+
 /// How long is waited for a client to close that has not said that it will.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -28,13 +31,15 @@ impl<F: FnMut(&Request<'_>) -> Response> Service for Answering<F> {
 }
 
 /// Serves one client until it leaves, is too slow, or `closing` is set and its last request answered. `patience` is for a
-/// whole request, from the end of the answer before it; and for an answer, or one piece of one that goes on.
+/// whole request, from the end of the answer before it; and for an answer, or one piece of one that goes on. Who says
+/// nothing at all gets less. `answered` is told whenever all that was asked has its answer.
 ///
 /// # Errors
 /// What the socket said; nobody need hear of it.
 pub fn serve(
     mut wire: Wire,
     answer: impl FnMut(&Request<'_>) -> Response,
+    answered: impl Fn(),
     closing: &AtomicBool,
     patience: Duration,
 ) -> io::Result<()> {
@@ -42,9 +47,13 @@ pub fn serve(
     let (mut exchange, mut input, mut out) = (Exchange::default(), vec![0; 16 * 1024], Vec::new());
     let tally = Tally::default();
     let mut part = Part::Nothing;
-    wire.allow(patience);
+    wire.allow(patience.min(GREETING));
+    let mut silent = true;
     loop {
         let received = wire.read(&mut input);
+        if std::mem::take(&mut silent) {
+            wire.allow(patience);
+        }
         let date = Date::render(SystemTime::now(), true).0;
         let draining = closing.load(Ordering::Relaxed);
         let on = Conditions {
@@ -85,6 +94,7 @@ pub fn serve(
                 Progress::Wait => unreachable!("every answer is given at once"),
             };
         };
+        answered();
         // a request that comes octet by octet gets no more time with each
         if part == Part::Nothing {
             wire.allow(patience);
@@ -142,6 +152,10 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(1);
 
     fn client() -> (UnixStream, JoinHandle<io::Result<()>>) {
+        client_with(PATIENCE)
+    }
+
+    fn client_with(patience: Duration) -> (UnixStream, JoinHandle<io::Result<()>>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let answer = |request: &Request<'_>| match request.path() {
@@ -154,7 +168,7 @@ mod tests {
             path => Response::text(path.to_owned()),
         };
         let wire = Wire::new(Arc::new(ours.into()));
-        let serving = thread::spawn(move || serve(wire, answer, &AtomicBool::new(false), PATIENCE));
+        let serving = thread::spawn(move || serve(wire, answer, || (), &AtomicBool::new(false), patience));
         (theirs, serving)
     }
 
@@ -202,6 +216,13 @@ mod tests {
         serving.join().unwrap().unwrap();
         let (mut idle, serving) = client();
         assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+        assert_eq!(serving.join().unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn who_says_nothing_at_all_is_let_go_soon() {
+        let (mut silent, serving) = client_with(Duration::from_secs(1000));
+        assert_eq!(silent.read(&mut [0]).unwrap(), 0);
         assert_eq!(serving.join().unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 

@@ -136,7 +136,7 @@ impl Text {
         for (result, count) in ["done", "failed"].into_iter().zip(status.reloads) {
             self.sample("uringd_reloads_total", &[("result", result)], count);
         }
-        let help = "How often a configuration was put in force, the start included.";
+        let help = "Which reading of the configuration is in force, the start being 1; reloads that fail may use up numbers.";
         self.gauge("uringd_config_generation", help, status.generation);
         let help = "Workers that were killed because they outlasted the kill timeout.";
         self.counter("uringd_forced_kills_total", help, status.forced_kills);

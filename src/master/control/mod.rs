@@ -28,7 +28,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{Shutdown, getsockopt, shutdown};
 use nix::unistd::geteuid;
-use routes::Rights;
+use routes::{Caller, LOOP_PATIENCE, Rights};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -37,11 +37,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::Wire;
 
-/// Connections to each of the two at a time; one more is answered 503. A follower of the events is one.
+/// Connections to each of the two at a time; for one more somebody who asks nothing has to go, or it is answered 503. A
+/// follower of the events is one.
 const CONNECTIONS_MAX: usize = 32;
+
+/// How long who has come over the network is sure of his place, while he is being answered.
+const SURE: Duration = Duration::from_secs(1);
 
 /// Clients that may wait to be accepted.
 const BACKLOG: u32 = 64;
@@ -51,6 +55,9 @@ const MODE: u32 = 0o600;
 
 /// How long a client may take for a request, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long who is turned away may take to hear it.
+const TURNING_AWAY: Duration = Duration::from_secs(1);
 
 /// How long connections may take to hear the last word when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -80,7 +87,27 @@ struct House {
 #[derive(Default)]
 struct Guests {
     last: u64,
-    present: BTreeMap<u64, (Door, Arc<OwnedFd>)>,
+    present: BTreeMap<u64, Present>,
+}
+
+/// A connection.
+struct Present {
+    door: Door,
+    socket: Arc<OwnedFd>,
+    manner: Manner,
+    /// Since when it has this manner.
+    since: Instant,
+}
+
+/// What a connection is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Manner {
+    /// Nothing: it has asked nothing, or all that it has asked has its answer.
+    Idle,
+    /// It is being answered.
+    Busy,
+    /// It has no place (any more) and is about to go.
+    Leaving,
 }
 
 /// Where one comes in.
@@ -94,6 +121,8 @@ enum Door {
 struct Guest {
     number: u64,
     house: Arc<House>,
+    /// Or turned away.
+    admitted: bool,
 }
 
 impl Sockets {
@@ -143,9 +172,9 @@ impl Sockets {
         let mut guests = self.house.guests();
         self.house.closing.store(true, Ordering::Relaxed);
         let _ = self.house.bell.write(1);
-        for (_, socket) in guests.present.values() {
+        for guest in guests.present.values() {
             // who has nothing to hear reads our end; what is being written goes out
-            let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
+            let _ = shutdown(guest.socket.as_raw_fd(), Shutdown::Read);
         }
         let anybody = |guests: &mut Guests| !guests.present.is_empty();
         guests = match self.house.left.wait_timeout_while(guests, LAST_WORDS, anybody) {
@@ -266,34 +295,85 @@ impl House {
             Door::Control if is_operator(&socket) => Rights::Operator,
             Door::Control => Rights::Stranger,
         };
-        let wire = Wire::new(Arc::clone(&socket));
-        let Some(guest) = self.admit(door, socket) else { return turn_away(wire) };
+        let (wire, watched) = (Wire::new(Arc::clone(&socket)), Wire::new(Arc::clone(&socket)));
+        let Some(guest) = self.receive(door, socket) else { return };
         let serve = move || {
-            let house = Arc::clone(&guest.house);
-            let answer = |request: &Request<'_>| routes::answer(request, rights, &house.pool);
+            let guest = guest;
+            if !guest.admitted {
+                return turn_away(wire);
+            }
+            let house = &guest.house;
+            let has_left = || watched.is_hung_up();
+            let caller = Caller { rights, pool: &house.pool, patience: LOOP_PATIENCE, has_left: &has_left };
+            let answer = |request: &Request<'_>| {
+                house.note(guest.number, Manner::Busy);
+                routes::answer(request, &caller)
+            };
+            let answered = || house.note(guest.number, Manner::Idle);
             // a client that breaks off is nobody's trouble
-            let _ = connection::serve(wire, answer, &house.closing, PATIENCE);
-            drop(guest);
+            let _ = connection::serve(wire, answer, answered, &house.closing, PATIENCE);
         };
         if let Err(error) = thread::Builder::new().name("control".into()).spawn(serve) {
             tracing::warn!(%error, "the control socket cannot start a thread");
         }
     }
 
-    fn admit(self: &Arc<House>, door: Door, socket: Arc<OwnedFd>) -> Option<Guest> {
-        let mut guests = self.guests();
-        let present = guests.present.values().filter(|(other, _)| *other == door).count();
-        if present >= CONNECTIONS_MAX || self.closing.load(Ordering::Relaxed) {
+    /// Admitted, or turned away in words; where even for those there are too many, nobody.
+    fn receive(self: &Arc<House>, door: Door, socket: Arc<OwnedFd>) -> Option<Guest> {
+        let (mut guests, now) = (self.guests(), Instant::now());
+        if guests.count(door, true) >= 2 * CONNECTIONS_MAX || self.closing.load(Ordering::Relaxed) {
             return None;
         }
+        if guests.count(door, false) >= CONNECTIONS_MAX {
+            guests.make_room(door, now);
+        }
+        let admitted = guests.count(door, false) < CONNECTIONS_MAX;
+        let manner = if admitted { Manner::Idle } else { Manner::Leaving };
         guests.last += 1;
         let number = guests.last;
-        guests.present.insert(number, (door, socket));
-        Some(Guest { number, house: Arc::clone(self) })
+        guests.present.insert(number, Present { door, socket, manner, since: now });
+        Some(Guest { number, house: Arc::clone(self), admitted })
+    }
+
+    fn note(&self, number: u64, manner: Manner) {
+        if let Some(guest) = self.guests().present.get_mut(&number)
+            && guest.manner != manner
+            && guest.manner != Manner::Leaving
+        {
+            (guest.manner, guest.since) = (manner, Instant::now());
+        }
     }
 
     fn guests(&self) -> MutexGuard<'_, Guests> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guests {
+    fn count(&self, door: Door, leaving: bool) -> usize {
+        let own = self.present.values().filter(|guest| guest.door == door);
+        own.filter(|guest| leaving || guest.manner != Manner::Leaving).count()
+    }
+
+    /// Lets one go, if there is one who may.
+    fn make_room(&mut self, door: Door, now: Instant) {
+        let number = self.who_makes_room(door, now);
+        if let Some(guest) = number.and_then(|number| self.present.get_mut(&number)) {
+            (guest.manner, guest.since) = (Manner::Leaving, now);
+            let _ = shutdown(guest.socket.as_raw_fd(), Shutdown::Both);
+        }
+    }
+
+    /// Who has been idle longest: whoever only holds his place keeps nobody from asking. Where nobody is, one who came over
+    /// the network and does not take his answer, or asks a loop that hangs. What operators wait for is not cut off.
+    fn who_makes_room(&self, door: Door, now: Instant) -> Option<u64> {
+        let may_go = |guest: &Present| match guest.manner {
+            Manner::Idle => true,
+            Manner::Busy => door == Door::Metrics && now.duration_since(guest.since) >= SURE,
+            Manner::Leaving => false,
+        };
+        let own = self.present.iter().filter(|(_, guest)| guest.door == door && may_go(guest));
+        own.min_by_key(|(_, guest)| (guest.manner, guest.since)).map(|(number, _)| *number)
     }
 }
 
@@ -310,9 +390,9 @@ fn is_operator(socket: &OwnedFd) -> bool {
     peer.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw())
 }
 
-/// Says why before it closes, if that can be done at once.
-fn turn_away(wire: Wire) {
-    let line = format!("{CONNECTIONS_MAX} connections are open already");
+/// Says why, and waits a little for the end of what the client says: closed before, the answer might be lost with it.
+fn turn_away(mut wire: Wire) {
+    let line = format!("{CONNECTIONS_MAX} connections are open already, and none of them is idle");
     let body = format!("{{\"error\":\"{line}\"}}\n");
     let code = Status::SERVICE_UNAVAILABLE;
     let head = format!(
@@ -321,16 +401,22 @@ fn turn_away(wire: Wire) {
         code.reason(),
         body.len()
     );
-    let _ = wire.write_all((head + &body).as_bytes());
+    wire.allow(TURNING_AWAY);
+    if wire.write_all((head + &body).as_bytes()).is_ok() {
+        wire.linger(TURNING_AWAY);
+    }
 }
 
 #[cfg(test)]
 pub(in crate::master) mod tests {
     use super::*;
+    use crate::config::Options;
     use crate::event::WorkerId;
     use crate::master::ask::{Course, Restarts, Status, WorkerStatus};
     use crate::master::lifecycle::Phase;
-    use std::os::unix::net::UnixListener;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     /// A pool of two that serves, and nobody in it.
     pub fn status() -> Status {
@@ -357,6 +443,84 @@ pub(in crate::master) mod tests {
     pub fn worker(id: WorkerId, slot: usize, phase: Phase) -> WorkerStatus {
         let pid = std::process::id() as i32;
         WorkerStatus { id, slot, pid, core: None, phase, started: 1e9, uptime: 5.0, generation: 1 }
+    }
+
+    /// A metrics address, and a loop that never answers.
+    fn metrics_of_a_loop_that_hangs() -> (Sockets, SocketAddr, crate::master::pool::Orders) {
+        let (control, metrics) = (Control::Off, Some("127.0.0.1:0".parse().unwrap()));
+        let config = Config::resolve(&Options { control, metrics, ..Options::default() }).unwrap();
+        let pool = Pool::new();
+        let orders = pool.open().unwrap();
+        let sockets = Sockets::open(&config, &[], &pool).unwrap();
+        let address = sockets.metrics.as_ref().unwrap().address.socket_addr().unwrap();
+        (sockets, address, orders)
+    }
+
+    fn busy(sockets: &Sockets) -> usize {
+        let guests = sockets.house.guests();
+        guests.present.values().filter(|guest| guest.manner == Manner::Busy).count()
+    }
+
+    #[test]
+    fn who_is_turned_away_hears_why_whatever_he_was_saying() {
+        let (sockets, address, _orders) = metrics_of_a_loop_that_hangs();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+        let connect = || {
+            let client = TcpStream::connect(address).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client
+        };
+        let mut crowd: Vec<TcpStream> = (0..CONNECTIONS_MAX).map(|_| connect()).collect();
+        crowd.iter_mut().for_each(|client| client.write_all(request).unwrap());
+        while busy(&sockets) < CONNECTIONS_MAX {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // however long this takes, they are sure of their places
+        let far = Instant::now() + Duration::from_secs(1000);
+        sockets.house.guests().present.values_mut().for_each(|guest| guest.since = far);
+        let mut late = connect();
+        late.write_all(&vec![b'x'; 1 << 20]).unwrap();
+        let mut answer = String::new();
+        late.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("none of them is idle"), "{answer}");
+        // and then they are not
+        sockets
+            .house
+            .guests()
+            .present
+            .values_mut()
+            .for_each(|guest| guest.since -= 2 * SURE + (far - Instant::now()));
+        let mut late = connect();
+        late.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        late.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+
+    #[test]
+    fn whoever_has_asked_nothing_for_longest_makes_room() {
+        use Door::{Control, Metrics};
+        use Manner::{Busy, Idle, Leaving};
+        let now = Instant::now();
+        let table: [(Door, &[(Door, Manner, u64)], Option<u64>); 7] = [
+            (Metrics, &[], None),
+            (Metrics, &[(Metrics, Idle, 5), (Metrics, Idle, 9), (Metrics, Idle, 7)], Some(2)),
+            (Metrics, &[(Metrics, Busy, 90), (Metrics, Idle, 0)], Some(2)),
+            (Metrics, &[(Control, Idle, 90), (Metrics, Leaving, 90), (Metrics, Busy, 0)], None),
+            (Metrics, &[(Metrics, Busy, 1), (Metrics, Busy, 2), (Metrics, Busy, 0)], Some(2)),
+            (Control, &[(Control, Busy, 90), (Metrics, Idle, 90)], None),
+            (Control, &[(Control, Busy, 90), (Control, Idle, 0)], Some(2)),
+        ];
+        for (door, present, expected) in table {
+            let mut guests = Guests::default();
+            for (number, (door, manner, age)) in (1..).zip(present) {
+                let socket = Arc::new(UnixStream::pair().unwrap().0.into());
+                let since = now.checked_sub(Duration::from_secs(*age)).unwrap();
+                let (door, manner) = (*door, *manner);
+                guests.present.insert(number, Present { door, socket, manner, since });
+            }
+            assert_eq!(guests.who_makes_room(door, now), expected, "{door:?} {present:?}");
+        }
     }
 
     #[test]

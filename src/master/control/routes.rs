@@ -6,28 +6,25 @@
 
 use super::{health, metrics, view};
 use crate::http::{Method, Request, Response, Status as Code};
-use crate::master::ask::{Ask, Ended, Follower, Reply, Status, Unmet, WorkerStatus};
+use crate::master::ask::{Ask, Awaited, Ended, Reply, Status, Unmet, WorkerStatus};
 use crate::master::{Pool, latency};
 use crate::stats::Stats;
 use crate::stats::report::{self, Unit};
 use crate::sys::process::rss_anon;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 use std::{io, iter};
 
-/// How long the loop may take to say how things are. It waits for nothing; where it takes longer, `on_event` blocks.
-const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the loop may take to answer. It waits for nothing; where it takes longer, `on_event` blocks.
+pub const LOOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same for a master that is to count as alive.
 const LIVE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Events that wait for a follower who reads slowly; he is told how many he has missed.
-const EVENTS_MAX: usize = 1024;
-
-/// How often it is looked whether a follower is there still.
-const FOLLOWER_LOOK: Duration = Duration::from_millis(500);
+/// How often it is looked whether somebody is there still who follows, or waits for an end.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +35,18 @@ pub enum Rights {
     Stranger,
     /// Anybody who reaches the metrics address.
     Public,
+}
+
+/// Somebody who asks, and whom.
+pub struct Caller<'a> {
+    /// What he may ask.
+    pub rights: Rights,
+    /// The way to the loop.
+    pub pool: &'a Pool,
+    /// How long the loop may take to answer.
+    pub patience: Duration,
+    /// Whether he has closed the connection.
+    pub has_left: &'a dyn Fn() -> bool,
 }
 
 /// Why something cannot be answered otherwise.
@@ -56,14 +65,13 @@ struct Route {
 
 /// A request that has found its route.
 struct Asked<'a> {
-    pool: &'a Pool,
-    rights: Rights,
+    caller: &'a Caller<'a>,
     request: &'a Request<'a>,
     argument: &'a str,
 }
 
 const ROUTES: [Route; 12] = [
-    get("/", true, "this list", |asked| Ok(index(asked.rights))),
+    get("/", true, "this list", |asked| Ok(index(asked.caller.rights))),
     get("/status", false, "the master, its workers, and what they have counted", status),
     get("/events", false, "each event from now on, as a line", events),
     get("/latency", false, "latencies by slot; ?format=json, table or hgrm (of all)", latencies),
@@ -132,7 +140,8 @@ impl Route {
 }
 
 /// Answers, and waits for what must be waited for.
-pub fn answer(request: &Request<'_>, rights: Rights, pool: &Pool) -> Response {
+pub fn answer(request: &Request<'_>, caller: &Caller<'_>) -> Response {
+    let rights = caller.rights;
     if rights == Rights::Stranger {
         return problem((Code::FORBIDDEN, "only root and the user who started uringd may ask".to_owned()));
     }
@@ -145,7 +154,7 @@ pub fn answer(request: &Request<'_>, rights: Rights, pool: &Pool) -> Response {
         let line = format!("{} is asked with {}", route.path, route.method);
         return problem((Code::METHOD_NOT_ALLOWED, line)).with_header("Allow", route.allow());
     }
-    (route.answer)(&Asked { pool, rights, request, argument }).unwrap_or_else(problem)
+    (route.answer)(&Asked { caller, request, argument }).unwrap_or_else(problem)
 }
 
 fn may(rights: Rights, route: &Route) -> bool {
@@ -175,18 +184,18 @@ fn index(rights: Rights) -> Response {
 // ---- what is ----
 
 fn status(asked: &Asked<'_>) -> Result<Response, Problem> {
-    let status = asked.status(LOOP_PATIENCE)?;
-    Ok(of_json(&view::status(&status, asked.pool)))
+    let status = asked.status(asked.caller.patience)?;
+    Ok(of_json(&view::status(&status, asked.caller.pool)))
 }
 
 fn config(asked: &Asked<'_>) -> Result<Response, Problem> {
-    let origins = asked.look(Ask::Config, LOOP_PATIENCE)?;
+    let origins = asked.look(Ask::Config, asked.caller.patience)?;
     Ok(of_json(&json!({ "settings": origins })))
 }
 
 fn latencies(asked: &Asked<'_>) -> Result<Response, Problem> {
     let form = asked.request.query_value("format");
-    let slots = asked.pool.stats_by_slot();
+    let slots = asked.caller.pool.stats_by_slot();
     match form.as_deref().unwrap_or("json") {
         "json" => Ok(of_json(&view::latencies(&slots))),
         "table" => Ok(written(|text| latency::table(&slots, text))),
@@ -200,11 +209,11 @@ fn latencies(asked: &Asked<'_>) -> Result<Response, Problem> {
 }
 
 fn metrics(asked: &Asked<'_>) -> Result<Response, Problem> {
-    let status = asked.status(LOOP_PATIENCE)?;
+    let status = asked.status(asked.caller.patience)?;
     let memory_of = |worker: &WorkerStatus| Some((worker.slot, rss_anon(worker.pid)?));
     let facts = metrics::Facts {
         status: &status,
-        slots: &asked.pool.stats_by_slot(),
+        slots: &asked.caller.pool.stats_by_slot(),
         master_memory: rss_anon(status.pid as i32),
         worker_memory: &status.workers.iter().filter_map(memory_of).collect::<Vec<_>>(),
     };
@@ -230,9 +239,10 @@ fn ready(asked: &Asked<'_>) -> Result<Response, Problem> {
 }
 
 fn events(asked: &Asked<'_>) -> Result<Response, Problem> {
-    let (sender, lines) = sync_channel(EVENTS_MAX);
-    asked.pool.ask(Ask::Follow(Follower::new(sender)));
-    let pieces = iter::from_fn(move || match lines.recv_timeout(FOLLOWER_LOOK) {
+    let to_follow = || asked.look(Ask::Follow, asked.caller.patience)?.map_err(unmet);
+    // who wants the head alone follows nothing
+    let lines = (asked.request.method() != Method::Head).then(to_follow).transpose()?;
+    let pieces = iter::from_fn(move || match lines.as_ref()?.next(LOOK) {
         Ok(line) => Some(Ok(Bytes::copy_from_slice(line.as_bytes()))),
         Err(RecvTimeoutError::Timeout) => Some(Ok(Bytes::new())),
         Err(RecvTimeoutError::Disconnected) => None,
@@ -243,12 +253,12 @@ fn events(asked: &Asked<'_>) -> Result<Response, Problem> {
 // ---- what is to be done ----
 
 fn reload(asked: &Asked<'_>) -> Result<Response, Problem> {
-    asked.order(Ask::Reload)
+    asked.order_and_wait(Ask::Reload)
 }
 
 fn restart(asked: &Asked<'_>) -> Result<Response, Problem> {
     let slot = asked.number()?;
-    asked.order(|reply| Ask::Restart { slot, reply })
+    asked.order_and_wait(|awaited| Ask::Restart { slot, awaited })
 }
 
 fn scale(asked: &Asked<'_>) -> Result<Response, Problem> {
@@ -268,24 +278,59 @@ impl Asked<'_> {
     /// What the loop answers at once.
     fn look<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask, patience: Duration) -> Result<T, Problem> {
         let (reply, answer) = channel();
-        self.pool.ask(ask(reply));
+        self.put(ask(reply))?;
+        self.hear(&answer, patience)
+    }
+
+    /// What the loop does at once.
+    fn order(&self, ask: impl FnOnce(Reply<Ended>) -> Ask) -> Result<Response, Problem> {
+        let ended = self.look(ask, self.caller.patience).map_err(and_may_be_done)?;
+        done(ended)
+    }
+
+    /// What has an end that the loop's own timers bring about. It is waited for as long as somebody wants to know and the
+    /// loop goes on.
+    fn order_and_wait(&self, ask: impl FnOnce(Awaited) -> Ask) -> Result<Response, Problem> {
+        let ((heard, hearing), (end, ending)) = (channel(), channel());
+        self.put(ask(Awaited { heard, end }))?;
+        self.hear(&hearing, self.caller.patience).map_err(and_may_be_done)?;
+        let mut looked = Instant::now();
+        loop {
+            match ending.recv_timeout(LOOK) {
+                Ok(ended) => return done(ended),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.unanswered()),
+                Err(RecvTimeoutError::Timeout) if (self.caller.has_left)() => {
+                    return Err(unavailable("who has asked is gone".to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) if looked.elapsed() >= self.caller.patience => {
+                    self.status(self.caller.patience).map_err(and_may_be_done)?;
+                    looked = Instant::now();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn put(&self, ask: Ask) -> Result<(), Problem> {
+        let refuse = |_| unavailable("too much waits for the master's loop already, ask again".to_owned());
+        self.caller.pool.ask(ask).map_err(refuse)
+    }
+
+    fn hear<T>(&self, answer: &Receiver<T>, patience: Duration) -> Result<T, Problem> {
         answer.recv_timeout(patience).map_err(|error| match error {
             RecvTimeoutError::Timeout => {
                 unavailable(format!("the master's loop does not answer within {patience:?}"))
             }
-            RecvTimeoutError::Disconnected => over(),
+            RecvTimeoutError::Disconnected => self.unanswered(),
         })
     }
 
-    /// Waits for the end, which the loop's own timers bring about.
-    fn order(&self, ask: impl FnOnce(Reply<Ended>) -> Ask) -> Result<Response, Problem> {
-        let (reply, answer) = channel();
-        self.pool.ask(ask(reply));
-        match answer.recv().map_err(|_| over())? {
-            Ok(line) => Ok(of_json(&json!({ "done": line }))),
-            Err(Unmet::Refused(line)) => Err((Code::CONFLICT, line)),
-            Err(Unmet::Failed(line)) => Err((Code::INTERNAL_SERVER_ERROR, line)),
-        }
+    /// The loop has dropped the reply.
+    fn unanswered(&self) -> Problem {
+        unavailable(match self.caller.pool.is_over() {
+            true => "the server is stopping".to_owned(),
+            false => "the master has dropped this unanswered: see what came of it (ctl status)".to_owned(),
+        })
     }
 
     fn number(&self) -> Result<usize, Problem> {
@@ -298,20 +343,38 @@ fn unavailable(line: String) -> Problem {
     (Code::SERVICE_UNAVAILABLE, line)
 }
 
-fn over() -> Problem {
-    unavailable("the server is stopping".to_owned())
+/// Of an order that is on its way.
+fn and_may_be_done((code, line): Problem) -> Problem {
+    (code, line + "; what was ordered may be done yet (ctl status)")
+}
+
+fn done(ended: Ended) -> Result<Response, Problem> {
+    ended.map(|line| of_json(&json!({ "done": line }))).map_err(unmet)
+}
+
+fn unmet(unmet: Unmet) -> Problem {
+    match unmet {
+        Unmet::Refused(line) => (Code::CONFLICT, line),
+        Unmet::Failed(line) => (Code::INTERNAL_SERVER_ERROR, line),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Options, Origins};
+    use crate::ipc::WAITING_MAX;
+    use crate::master::ask::Follower;
     use crate::master::control::tests::status;
+
+    const PATIENCE: Duration = Duration::from_millis(1500);
 
     fn ask(method: Method, path: &str, rights: Rights, pool: &Pool) -> (u16, String, Option<String>) {
         let pool = pool.clone();
-        let mut client =
-            crate::test::client(move |request: &Request<'_>| super::answer(request, rights, &pool));
+        let mut client = crate::test::client(move |request: &Request<'_>| {
+            let caller = Caller { rights, pool: &pool, patience: PATIENCE, has_left: &|| false };
+            super::answer(request, &caller)
+        });
         let answer = client.request(method, path).send();
         (answer.status(), answer.text().to_owned(), answer.header("allow").map(str::to_owned))
     }
@@ -326,13 +389,20 @@ mod tests {
                     match ask {
                         Ask::Status(reply) => drop(reply.send(said.clone())),
                         Ask::Config(reply) => drop(reply.send(Origins::of_code(&Options::default()))),
-                        Ask::Reload(reply) => drop(reply.send(Err(Unmet::Failed("no".to_owned())))),
-                        Ask::Scale { workers, reply } => drop(reply.send(Ok(format!("{workers}")))),
-                        Ask::Restart { reply, .. } => {
-                            drop(reply.send(Err(Unmet::Refused("none".to_owned()))))
+                        Ask::Reload(awaited) => {
+                            drop(awaited.heard().send(Err(Unmet::Failed("no".to_owned()))))
                         }
+                        Ask::Scale { workers, reply } => drop(reply.send(Ok(format!("{workers}")))),
+                        Ask::Restart { slot: 0, awaited } => {
+                            drop(awaited.heard().send(Err(Unmet::Refused("none".to_owned()))))
+                        }
+                        Ask::Restart { awaited, .. } => drop(awaited.heard()),
                         Ask::Stop(reply) => drop(reply),
-                        Ask::Follow(mut follower) => drop(follower.tell(&"{}\n".into())),
+                        Ask::Follow(reply) => {
+                            let (mut follower, lines) = Follower::new();
+                            follower.tell(&"{}\n".into());
+                            drop(reply.send(Ok(lines)));
+                        }
                     }
                 }
                 std::thread::sleep(Duration::from_millis(1));
@@ -362,7 +432,8 @@ mod tests {
             (Method::Post, "/restart/x", Rights::Operator, 400, "expected a whole number"),
             (Method::Post, "/restart/", Rights::Operator, 400, "expected a whole number"),
             (Method::Post, "/scale/3", Rights::Operator, 200, "{\"done\":\"3\"}"),
-            (Method::Post, "/stop", Rights::Operator, 503, "stopping"),
+            (Method::Post, "/restart/1", Rights::Operator, 503, "dropped this unanswered"),
+            (Method::Post, "/stop", Rights::Operator, 503, "dropped this unanswered"),
             (Method::Get, "/nothing", Rights::Operator, 404, "there is no /nothing"),
             (Method::Get, "/", Rights::Public, 200, "GET /metrics"),
             (Method::Get, "/metrics", Rights::Public, 200, "uringd_pool_requests_total 0"),
@@ -384,6 +455,7 @@ mod tests {
             assert_eq!((status, allowed.as_deref()), (405, Some(allow)));
         }
         assert_eq!(ask(Method::Head, "/status", Rights::Operator, &pool).0, 200);
+        assert_eq!(ask(Method::Head, "/events", Rights::Operator, &pool).0, 200);
     }
 
     #[test]
@@ -393,12 +465,79 @@ mod tests {
         let (status, text, _) = ask(Method::Get, "/health/live", Rights::Public, &pool);
         assert!(status == 503 && text.contains("does not answer within 1s"), "{text}");
         drop(orders);
-        for (method, path) in
-            [(Method::Get, "/status"), (Method::Get, "/health/ready"), (Method::Post, "/stop")]
-        {
+        for (method, path) in [
+            (Method::Get, "/status"),
+            (Method::Get, "/health/ready"),
+            (Method::Get, "/events"),
+            (Method::Post, "/reload"),
+            (Method::Post, "/stop"),
+        ] {
             let (status, text, _) = ask(method, path, Rights::Operator, &pool);
             assert!(status == 503 && text.contains("stopping"), "{path}: {text}");
         }
-        assert_eq!(ask(Method::Get, "/events", Rights::Operator, &pool).1, "");
+    }
+
+    #[test]
+    fn no_order_waits_for_a_loop_that_hangs() {
+        let pool = Pool::new();
+        let orders = pool.open().unwrap();
+        for path in ["/reload", "/restart/0", "/scale/2", "/stop"] {
+            let (status, text, _) = ask(Method::Post, path, Rights::Operator, &pool);
+            let told = ["does not answer within 1.5s", "may be done yet"];
+            assert!(status == 503 && told.iter().all(|part| text.contains(part)), "{path}: {text}");
+        }
+        // one that hangs when it has begun
+        let hanging = std::thread::spawn(move || {
+            let begun: Vec<_> = iter::repeat_with(|| {
+                std::thread::sleep(Duration::from_millis(1));
+                orders.take_asked().collect::<Vec<_>>()
+            })
+            .flatten()
+            .filter_map(|ask| match ask {
+                Ask::Reload(awaited) => Some(awaited.heard()),
+                _ => None,
+            })
+            .take(2)
+            .collect();
+            (begun, orders)
+        });
+        let (status, text, _) = ask(Method::Post, "/reload", Rights::Operator, &pool);
+        assert!(status == 503 && text.contains("does not answer within 1.5s"), "{text}");
+        drop(hanging.join().unwrap());
+    }
+
+    #[test]
+    fn who_waits_for_an_end_and_leaves_is_waited_for_no_longer() {
+        let pool = Pool::new();
+        let orders = pool.open().unwrap();
+        let asking = pool.clone();
+        let asked = std::thread::spawn(move || {
+            let mut client = crate::test::client(move |request: &Request<'_>| {
+                let (rights, patience) = (Rights::Operator, Duration::from_secs(60));
+                super::answer(request, &Caller { rights, pool: &asking, patience, has_left: &|| true })
+            });
+            client.request(Method::Post, "/reload").send().text().to_owned()
+        });
+        let waiting = loop {
+            match orders.take_asked().next() {
+                Some(Ask::Reload(awaited)) => break awaited.heard(),
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        assert!(asked.join().unwrap().contains("is gone"));
+        waiting.send(Ok("done".to_owned())).unwrap_err();
+    }
+
+    #[test]
+    fn a_loop_that_has_too_much_to_do_is_not_taken_for_one_that_stops() {
+        let pool = Pool::new();
+        let _orders = pool.open().unwrap();
+        let long = "x".repeat(WAITING_MAX / 4);
+        while pool.send(1, &long).is_ok() {}
+        while pool.ask(Ask::Status(channel().0)).is_ok() {}
+        for (method, path) in [(Method::Get, "/status"), (Method::Post, "/reload"), (Method::Post, "/stop")] {
+            let (status, text, _) = ask(method, path, Rights::Operator, &pool);
+            assert!(status == 503 && text.contains("too much waits"), "{path}: {text}");
+        }
     }
 }

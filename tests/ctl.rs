@@ -4,8 +4,10 @@ mod common;
 
 use common::*;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -344,8 +346,10 @@ fn a_socket_where_nobody_listens_is_told_from_none_and_from_a_strangers() {
             std::io::Write::write_all(&mut client, answer.as_bytes()).unwrap();
         }
     });
-    ran(ctl(&strange, &["status"]).output()).failed(1, &["is no uringd"]);
-    ran(ctl(&strange, &["status"]).output()).failed(1, &["is no uringd"]);
+    ran(ctl(&strange, &["status"]).output())
+        .failed(1, &["is no uringd, name its control socket (--control)"]);
+    ran(ctl(&strange, &["status"]).output())
+        .failed(1, &["is no uringd, or not of version", "GET /status has `version`, use that one's ctl"]);
     ran(ctl(&strange, &["reload"]).output()).failed(1, &["went away before it had answered"]);
     answering.join().unwrap();
     ran(ctl(&strange, &["dance"]).output()).failed(2, &["unrecognized subcommand 'dance'"]);
@@ -458,6 +462,19 @@ fn who_only_asks_what_events_look_like_costs_nothing_and_who_leaves_is_forgotten
     }
 }
 
+#[test]
+fn a_master_that_is_stopped_is_not_waited_for_without_end() {
+    let operated = Operated::start(&["--workers", "1"]);
+    operated.server.signal("STOP");
+    let orders = [&["reload"][..], &["restart", "0"], &["scale", "2"], &["stop"], &["status"]];
+    let asking: Vec<_> = orders.iter().map(|words| ctl(&operated.socket, words).spawn().unwrap()).collect();
+    for child in asking {
+        ran(child.wait_with_output()).failed(1, &["does not answer (its master hangs, or is stopped)"]);
+    }
+    operated.server.signal("CONT");
+    operated.server.wait("it answers again", || operated.ctl(&["latency"]).code != Some(1));
+}
+
 /// Starts one whose socket is where it is by default, as this user, with this XDG_RUNTIME_DIR.
 fn start_by_default(listen: &str, user: Option<&str>, runtime: Option<&Path>) -> Server {
     let inner = Program::Uringd.command(&["--listen", listen, "--workers", "1", "--pin", "off"]);
@@ -489,12 +506,18 @@ fn has_no_socket(server: &Server, parts: &[&str]) {
     assert_eq!(server.get("/").status, 200);
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// What `ctl --port` finds.
 fn find(server: &Server, runtime: Option<&Path>) -> Ran {
+    find_by(&["--port", &server.port().to_string()], runtime)
+}
+
+fn find_by(words: &[&str], runtime: Option<&Path>) -> Ran {
     let mut command = bare_command(&Program::Uringd.path());
-    command
-        .args(["ctl", "--port", &server.port().to_string(), "status", "--json"])
-        .env_remove("XDG_RUNTIME_DIR");
+    command.args(["ctl", "status", "--json"]).args(words).env_remove("XDG_RUNTIME_DIR");
     command.envs(runtime.map(|runtime| ("XDG_RUNTIME_DIR", runtime)));
     ran(command.stdout(Stdio::piped()).output())
 }
@@ -513,12 +536,16 @@ fn by_default_it_is_named_by_the_port_and_found_there() {
     };
     assert_eq!(pid_found(&server, None), server.pid());
     // the same port of another address
-    let second = start_by_default(&format!("127.0.0.2:{}", server.port()), None, None);
-    has_no_socket(&second, &["another server answers at", socket.to_str().unwrap(), "--control PATH"]);
-    assert_eq!(pid_found(&second, None), server.pid());
+    let listen = format!("127.0.0.2:{}", server.port());
+    let second = start_by_default(&listen, None, None);
+    let of_second = PathBuf::from(format!("/run/uringd/{listen}.sock"));
+    assert!(fs::symlink_metadata(&of_second).unwrap().file_type().is_socket());
+    assert_eq!(pid_found(&second, None), server.pid(), "the port alone is the first one's");
+    let status = find_by(&["--listen", &listen], None).done();
+    assert_eq!(serde_json::from_str::<Value>(&status).unwrap()["pid"], second.pid());
     second.signal("TERM");
     second.wait_gone();
-    assert!(socket.exists(), "it is the other one's");
+    assert!(socket.exists() && !of_second.exists(), "it is the other one's");
     server.signal("TERM");
     server.wait_gone();
     assert!(!socket.exists());
@@ -530,7 +557,94 @@ fn by_default_it_is_named_by_the_port_and_found_there() {
     assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
     assert_eq!(pid_found(&server, Some(runtime.path())), server.pid());
 
+    // what root has left there, dead or alive, is neither in the way nor taken for an answer
+    let port = free_port();
+    let of_root = PathBuf::from(format!("/run/uringd/{port}.sock"));
+    drop(UnixListener::bind(&of_root).unwrap());
+    fs::set_permissions(&of_root, Permissions::from_mode(0o600)).unwrap();
+    let server = start_by_default(&format!("127.0.0.1:{port}"), Some("nobody"), Some(runtime.path()));
+    assert!(runtime.path().join(format!("uringd/{port}.sock")).exists());
+    fs::remove_file(of_root).unwrap();
+    assert_eq!(pid_found(&server, Some(runtime.path())), server.pid());
+
     let server = start_by_default(ANY, Some("nobody"), None);
     has_no_socket(&server, &["cannot listen on unix:/run/uringd/", "Permission denied", "--control PATH"]);
     find(&server, None).failed(1, &["no uringd answers at"]);
+}
+
+/// Runs this part of a test where /run is nobody else's: the test's executable is started again there.
+fn in_own_run(test: &str, body: impl FnOnce()) {
+    const INSIDE: &str = "URINGD_TEST_IN_OWN_RUN";
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let script = "mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\"";
+    let inside = |words: &[&OsStr]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).args(words);
+        command
+    };
+    if !inside(&["true".as_ref()]).output().is_ok_and(|output| output.status.success()) {
+        return skip("mount namespaces are not allowed here");
+    }
+    let myself = std::env::current_exe().unwrap();
+    let words = [myself.as_os_str(), "--exact".as_ref(), test.as_ref(), "--nocapture".as_ref()];
+    let output = inside(&words).env(INSIDE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}{said}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_server_of_a_file_and_the_only_one_there_is_are_found() {
+    in_own_run("the_server_of_a_file_and_the_only_one_there_is_are_found", || {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("uringd.toml");
+        let file = config.to_str().unwrap();
+        let port = free_port();
+        fs::write(&config, format!("listen = [\"127.0.0.1:{port}\"]\nworkers = 1\npin = \"off\"\n")).unwrap();
+        let start = |words: &[&str]| {
+            let mut command = Program::Uringd.command(words);
+            let server = Server::spawn(command.env_remove("URINGD_CONTROL").env_remove("XDG_RUNTIME_DIR"));
+            server.wait_until_whole();
+            server
+        };
+        let pid = |ran: Ran| serde_json::from_str::<Value>(&ran.done()).unwrap()["pid"].take();
+        find_by(&[], None)
+            .failed(1, &["no uringd answers at /run/uringd/1337.sock (is it running? --control?)"]);
+        let server = start(&["--config", file]);
+        assert_eq!(pid(find_by(&["--config", file], None)), server.pid());
+        assert_eq!(pid(find_by(&[], None)), server.pid(), "there is no other");
+        // a reload to another port leaves the socket where it was, and who looks for the new one is told
+        let other = free_port();
+        let changed = format!("listen = [\"127.0.0.1:{other}\"]\nworkers = 1\npin = \"off\"\n");
+        fs::write(&config, changed).unwrap();
+        let reload = |words: &[&str]| {
+            let mut command = bare_command(&Program::Uringd.path());
+            ran(command.args(["ctl", "reload"]).args(words).stdout(Stdio::piped()).output())
+        };
+        let there = format!("/run/uringd/{port}.sock");
+        reload(&["--config", file]).failed(1, &["no uringd answers at", "say which with --control", &there]);
+        reload(&[]).done();
+        find_by(&["--port", &other.to_string()], None).failed(1, &["say which with --control", &there]);
+        // a second one: now somebody has to say which
+        let second = start(&["--listen", "127.0.0.1:0", "--workers", "1", "--pin", "off"]);
+        let of_second = format!("/run/uringd/{}.sock", second.port());
+        find_by(&[], None).failed(1, &["no uringd answers at", &there, &of_second]);
+        assert_eq!(pid(find_by(&["--control", &of_second], None)), second.pid());
+    });
+}
+
+#[test]
+fn wrong_usage_is_told_from_what_is_not_done() {
+    let run = |words: &[&str], variable: (&str, &str)| {
+        let mut command = bare_command(&Program::Uringd.path());
+        command.args(["ctl", "status"]).args(words).env(variable.0, variable.1);
+        ran(command.stdout(Stdio::piped()).output())
+    };
+    run(&["--control", "off"], ("X", "")).failed(2, &["--control off: nothing can be asked"]);
+    run(&[], ("URINGD_CONTROL", "off")).failed(2, &["nothing can be asked"]);
+    run(&[], ("URINGD_PORT", "http")).failed(2, &["URINGD_PORT: invalid value 'http'"]);
+    run(&[], ("URINGD_CONFIG", "/no/such.toml")).failed(2, &["/no/such.toml: there is no such file"]);
+    run(&["--port", "0"], ("X", "")).failed(2, &["port 0: that is any port"]);
+    run(&["--control", "/no/such.sock"], ("X", "")).failed(1, &["no uringd answers at /no/such.sock"]);
 }

@@ -1,20 +1,19 @@
 //! `uringd ctl`: asks a running server, and tells it what to do. What it prints is the answer; what goes wrong is one line.
 //!
-//! Neighbours: `client` speaks to the control socket, `table` shows its status; `master::control` is the other end.
+//! Neighbours: `finding` knows where the control socket is, `client` speaks to it, `table` shows its status;
+//! `master::control` is the other end.
 
 mod client;
+mod finding;
 mod table;
 
 use super::print;
-use crate::config::options::DEFAULT_PORT;
-use crate::config::{Control, Listen, Origins};
+use crate::config::Origins;
 use crate::error::{Result, print_line};
-use crate::master::control::place;
 use clap::{Args, Subcommand};
 use client::Client;
+use finding::Which;
 use serde_json::Value;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
@@ -24,25 +23,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done
-  1   not done; one line says why
-  2   wrong usage";
+  1   not done: no server answers, or it has refused or failed; one line says why
+  2   wrong usage: a flag, a variable or the configuration file does not say where to ask";
 
-/// What it takes. The rows have names of their own for clap: values of global ones would else come from the options of a
-/// server, which are called the same.
+/// What it takes.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(super) struct Arguments {
-    /// The control socket; default: URINGD_CONTROL, or what belongs to --port and --listen
-    #[arg(id = "ctl-control", long = "control", value_name = "PATH", global = true)]
-    control: Option<Control>,
-
-    /// The server's first port, if not 1337; default: URINGD_PORT
-    #[arg(id = "ctl-port", long = "port", value_name = "PORT", global = true)]
-    port: Option<u16>,
-
-    /// The server's first address, if it has no --port; default: URINGD_LISTEN
-    #[arg(id = "ctl-listen", long = "listen", value_name = "ADDR", value_delimiter = ',', global = true)]
-    listen: Vec<Listen>,
+    #[command(flatten)]
+    which: Which,
 
     #[command(subcommand)]
     command: Command,
@@ -96,7 +85,8 @@ type Answer = std::result::Result<String, String>;
 const NOT_DONE: u8 = 1;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    match arguments.answer() {
+    let wanted = arguments.which.wanted(|name| std::env::var_os(name))?;
+    match wanted.connect().and_then(|client| arguments.command.answer(client)) {
         Ok(text) => print(&text),
         Err(line) => {
             print_line(line);
@@ -105,11 +95,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     }
 }
 
-impl Arguments {
-    fn answer(&self) -> Answer {
-        let places = self.places()?;
-        let mut client = Client::connect(&places)?;
-        match self.command {
+impl Command {
+    fn answer(&self, mut client: Client) -> Answer {
+        match *self {
             Command::Status { json: true } => client.get("/status"),
             Command::Status { json: false } => status(&mut client),
             Command::Events => events(client),
@@ -118,62 +106,11 @@ impl Arguments {
             Command::Latency { .. } => client.get("/latency?format=table"),
             Command::Config { json: true } => client.get("/config"),
             Command::Config { json: false } => config(&mut client),
-            Command::Reload => done(&client.post("/reload")?),
-            Command::Restart { slot } => done(&client.post(&format!("/restart/{slot}"))?),
+            Command::Reload => done(&client.post_and_wait("/reload")?),
+            Command::Restart { slot } => done(&client.post_and_wait(&format!("/restart/{slot}"))?),
             Command::Scale { workers } => done(&client.post(&format!("/scale/{workers}"))?),
-            Command::Stop => stop(client, &places),
+            Command::Stop => stop(client),
         }
-    }
-
-    /// Where the socket may be. What was typed wins over the environment, also where it says less directly where to look.
-    fn places(&self) -> std::result::Result<Vec<PathBuf>, String> {
-        let nothing_typed = self.control.is_none() && self.port.is_none() && self.listen.is_empty();
-        let control = match &self.control {
-            None if nothing_typed => variable("URINGD_CONTROL")?,
-            typed => typed.clone(),
-        };
-        match control.unwrap_or_default() {
-            Control::Off => {
-                Err("control is off (--control, URINGD_CONTROL): nothing can be asked".to_owned())
-            }
-            Control::Path(path) => Ok(vec![path]),
-            Control::Auto => {
-                let runtime = std::env::var_os("XDG_RUNTIME_DIR");
-                Ok(place::candidates(&self.addresses()?, runtime.as_deref()))
-            }
-        }
-    }
-
-    /// Where the server listens, as far as its socket is named by it.
-    fn addresses(&self) -> std::result::Result<Vec<Listen>, String> {
-        let nothing_typed = self.port.is_none() && self.listen.is_empty();
-        let port = if nothing_typed { variable("URINGD_PORT")? } else { self.port };
-        let listen = match std::env::var("URINGD_LISTEN") {
-            Ok(text) if nothing_typed => {
-                let parse = |text: &str| text.parse().map_err(|problem| format!("URINGD_LISTEN: {problem}"));
-                text.split(',').map(parse).collect::<std::result::Result<_, String>>()?
-            }
-            _ => self.listen.clone(),
-        };
-        let mut addresses: Vec<Listen> = port.map(Listen::DualStack).into_iter().chain(listen).collect();
-        if addresses.is_empty() {
-            addresses.push(Listen::DualStack(DEFAULT_PORT));
-        }
-        match addresses.iter().find_map(Listen::socket_addr) {
-            Some(address) if address.port() == 0 => Err(
-                "port 0 is any port: say which one it became (--port), or where the socket is (--control)"
-                    .to_owned(),
-            ),
-            _ => Ok(addresses),
-        }
-    }
-}
-
-/// A value of the environment.
-fn variable<T: FromStr<Err: std::fmt::Display>>(name: &str) -> std::result::Result<Option<T>, String> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().map(Some).map_err(|problem| format!("{name}: {problem}")),
-        Err(_) => Ok(None),
     }
 }
 
@@ -196,10 +133,9 @@ fn events(client: Client) -> Answer {
 }
 
 /// The events end with the server.
-fn stop(mut client: Client, places: &[PathBuf]) -> Answer {
-    let events = Client::connect(places)?.follow("/events")?;
-    let answer = client.post("/stop")?;
-    drop(client);
+fn stop(client: Client) -> Answer {
+    let events = client.follow("/events")?;
+    let answer = events.another()?.post("/stop")?;
     events.each(&mut |_| Ok(()))?;
     done(&answer)
 }
@@ -214,46 +150,25 @@ fn json(answer: &str) -> std::result::Result<Value, String> {
 }
 
 fn strange() -> String {
-    "what answers is no uringd, or one of another version".to_owned()
+    let own = env!("CARGO_PKG_VERSION");
+    format!(
+        "what answers is no uringd, or not of version {own} as this ctl is: its GET /status has `version`, use that one's ctl"
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Cli, Command, parse};
-    use super::*;
-    use clap::FromArgMatches;
-
-    fn typed(words: &str) -> std::result::Result<Arguments, clap::Error> {
-        let words: Vec<_> =
-            ["uringd", "ctl"].into_iter().chain(words.split_whitespace()).map(Into::into).collect();
-        match Cli::from_arg_matches(&parse(&words)?)?.command {
-            Some(Command::Ctl(arguments)) => Ok(arguments),
-            other => panic!("{words:?}: {other:?}"),
-        }
-    }
+    use super::super::parse;
+    use std::ffi::OsString;
 
     #[test]
-    fn what_was_typed_says_where_to_look() {
-        let table = [
-            ("status --port 80", Ok("/run/uringd/80.sock")),
-            ("--port 80 status", Ok("/run/uringd/80.sock")),
-            ("status --listen unix:/x/a.sock", Ok("/run/uringd/a.sock")),
-            ("status --listen 127.0.0.1:81,unix:/x/a.sock", Ok("/run/uringd/81.sock")),
-            ("status --control ./x --port 80", Ok("./x")),
-            ("status --port 0", Err("port 0 is any port")),
-            ("status --control off", Err("nothing can be asked")),
-        ];
-        for (words, expected) in table {
-            match (typed(words).unwrap().places(), expected) {
-                (Ok(places), Ok(first)) => assert_eq!(places[0], PathBuf::from(first)),
-                (Err(line), Err(part)) => assert!(line.contains(part), "{line}"),
-                (got, _) => panic!("{expected:?}: {got:?}"),
-            }
-        }
+    fn wrong_usage_is_told_from_what_is_not_done() {
         for wrong in
             ["", "status --port x", "restart", "restart x", "scale -1", "dance", "latency --json --hgrm"]
         {
-            assert_eq!(typed(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+            let words: Vec<OsString> =
+                ["uringd", "ctl"].into_iter().chain(wrong.split_whitespace()).map(Into::into).collect();
+            assert_eq!(parse(&words).unwrap_err().exit_code(), 2, "{wrong}");
         }
     }
 }

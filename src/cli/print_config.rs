@@ -103,7 +103,7 @@ mod tests {
     fn read(text: &str) -> Result<(Options, usize)> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.toml"), text).unwrap();
-        let given = read_file(&folder.path().join("a.toml"), "a.toml")?;
+        let given = read_file(&folder.path().join("a.toml"), "a.toml", &|_| true)?;
         let (options, origins) = assemble(&[&given])?;
         Ok((options, origins.0.iter().filter(|setting| setting.origin != Origin::Default).count()))
     }

@@ -53,9 +53,24 @@ impl Source {
     /// # Errors
     /// One line: the place (variable, or file and line), the option, and what is wrong.
     pub fn read(&self) -> Result<(Options, Origins)> {
-        self.variables.iter().try_for_each(Given::check)?;
-        let file = self.file.as_ref().map_or(Ok(vec![]), ConfigFile::read)?;
-        assemble(&[&self.typed, &self.variables, &file])
+        self.read_where(&|_| true)
+    }
+
+    /// The same of some options alone, whatever is wrong with others.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub(super) fn read_only(&self, names: &[&str]) -> Result<Options> {
+        Ok(self.read_where(&|name| names.contains(&name))?.0)
+    }
+
+    fn read_where(&self, wanted: &dyn Fn(&str) -> bool) -> Result<(Options, Origins)> {
+        let of_layer =
+            |layer: &[Given]| layer.iter().filter(|given| wanted(&given.name)).cloned().collect::<Vec<_>>();
+        let (typed, variables) = (of_layer(&self.typed), of_layer(&self.variables));
+        variables.iter().try_for_each(Given::check)?;
+        let file = self.file.as_ref().map_or(Ok(vec![]), |file| file.read(wanted))?;
+        assemble(&[&typed, &variables, &file])
     }
 
     /// The file, as it was named.
@@ -70,12 +85,12 @@ impl ConfigFile {
         ConfigFile { path: std::path::absolute(path).unwrap_or_else(|_| path.into()), shown }
     }
 
-    fn read(&self) -> Result<Vec<Given>> {
+    fn read(&self, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Given>> {
         if self.shown.is_empty() {
             let problem = "it names no file, leave it out to have none";
             return Err(Error::config(Flags::FILE_VARIABLE, problem));
         }
-        read_file(&self.path, &self.shown)
+        read_file(&self.path, &self.shown, wanted)
     }
 }
 
@@ -135,6 +150,19 @@ mod tests {
         assert!(line.contains("a.toml:2: kill-timeout: invalid value '2'"), "{line}");
         fs::remove_file(&file).unwrap();
         assert!(source.read().is_err());
+    }
+
+    #[test]
+    fn some_options_can_be_read_whatever_is_wrong_with_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.toml");
+        fs::write(&file, "wrokers = 1\nport = 81\n[section]\n").unwrap();
+        let environment = [("URINGD_CONFIG", file.to_str().unwrap()), ("URINGD_WORKERS", "x")];
+        let source = source(&["uringd"], &environment);
+        source.read().unwrap_err();
+        assert_eq!(source.read_only(&["port", "listen"]).unwrap().port, Some(81));
+        let line = source.read_only(&["workers"]).unwrap_err().to_string();
+        assert!(line.starts_with("URINGD_WORKERS: "), "{line}");
     }
 
     #[test]

@@ -25,14 +25,14 @@ const FILE_MAX: u64 = 1 << 20;
 /// How alike (Jaro, 0 to 1) a key must be to an option's name to be taken for it misspelt: as clap has it for flags.
 const ALIKE: f64 = 0.7;
 
-/// Reads a file, called `shown` in errors and origins.
+/// Reads a file, called `shown` in errors and origins. Only these keys of it are looked at.
 ///
 /// # Errors
 /// One line: the file, the line in it where there is one, the key, and what is wrong.
-pub(crate) fn read(path: &Path, shown: &str) -> Result<Vec<Given>> {
+pub(crate) fn read(path: &Path, shown: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Given>> {
     let octets = load(path).map_err(|problem| Error::config(one_line(shown), problem))?;
     match std::str::from_utf8(&octets) {
-        Ok(text) => parse(text, shown),
+        Ok(text) => parse(text, shown, wanted),
         Err(error) => {
             let page = Page { file: shown, text: &String::from_utf8_lossy(&octets[..error.valid_up_to()]) };
             Err(page.refuse(page.text.len(), "it is not UTF-8, which TOML must be"))
@@ -63,10 +63,11 @@ fn load(path: &Path) -> std::result::Result<Vec<u8>, String> {
     Ok(octets)
 }
 
-fn parse(text: &str, shown: &str) -> Result<Vec<Given>> {
+fn parse(text: &str, shown: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Given>> {
     let page = Page { file: shown, text };
     let table = DeTable::parse(text).map_err(|error| page.refuse_syntax(&error))?;
-    let mut entries: Vec<_> = table.into_inner().into_iter().collect();
+    let mut entries: Vec<_> =
+        table.into_inner().into_iter().filter(|(key, _)| wanted(key.as_ref())).collect();
     // the first mistake is told first
     entries.sort_by_key(|(key, _)| key.span().start);
     let command = rows();
@@ -216,7 +217,7 @@ mod tests {
     use std::time::Duration;
 
     fn options(text: &str) -> Result<Options> {
-        assemble(&[&parse(text, "a.toml")?]).map(|(options, _)| options)
+        assemble(&[&parse(text, "a.toml", &|_| true)?]).map(|(options, _)| options)
     }
 
     fn refusal(text: &str) -> String {
@@ -319,7 +320,9 @@ mod tests {
 
     #[test]
     fn every_value_knows_its_line() {
-        let given = parse("port = 1\n\nlisten = [\n  'unix:a',\n]\nworkers = 2 # two", "dir/a.toml").unwrap();
+        let given =
+            parse("port = 1\n\nlisten = [\n  'unix:a',\n]\nworkers = 2 # two", "dir/a.toml", &|_| true)
+                .unwrap();
         let places: Vec<_> =
             given.iter().map(|given| (given.name.as_str(), given.origin.to_string())).collect();
         let expected = [("port", "dir/a.toml:1"), ("listen", "dir/a.toml:3"), ("workers", "dir/a.toml:6")];
@@ -341,11 +344,11 @@ mod tests {
             ("/dev/null".into(), "a.toml: it is no regular file"),
         ];
         for (path, expected) in table {
-            let line = read(&path, "a.toml").unwrap_err().to_string();
+            let line = read(&path, "a.toml", &|_| true).unwrap_err().to_string();
             assert!(line.starts_with(expected) && !line.contains('\n'), "{line}");
         }
         fs::write(at("full"), [b"port = 1 ".to_vec(), vec![b'#'; FILE_MAX as usize - 9]].concat()).unwrap();
-        assert_eq!(read(&at("full"), "a.toml").unwrap().len(), 1);
+        assert_eq!(read(&at("full"), "a.toml", &|_| true).unwrap().len(), 1);
     }
 
     fn key() -> impl Strategy<Value = String> {
@@ -375,7 +378,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused_in_one_line(text in "(?s).{0,64}") {
-            let _ = parse(&text, "a.toml").map_err(|error| assert_one_line(&error));
+            let _ = parse(&text, "a.toml", &|_| true).map_err(|error| assert_one_line(&error));
         }
 
         #[test]

@@ -234,17 +234,18 @@ fn bind_unix(path: &Path, backlog: u32, mode: u32) -> std::result::Result<Bound,
 }
 
 /// A socket file on which nobody answers was left behind by a server that was killed. Asked without blocking: a
-/// server that is stuck and whose queue is full is alive.
+/// server that is stuck and whose queue is full is alive. One that may not be asked is somebody else's, dead or alive.
 fn remove_stale(path: &Path) -> std::result::Result<(), Errno> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {
         return Err(Errno::EEXIST);
     }
     let probe = stream_socket(AddressFamily::Unix)?;
-    if connect(probe.as_raw_fd(), &UnixAddr::new(path)?) == Err(Errno::ECONNREFUSED) {
-        fs::remove_file(path).map_err(|e| errno(&e))?;
+    match connect(probe.as_raw_fd(), &UnixAddr::new(path)?) {
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(|e| errno(&e)),
+        Err(Errno::EACCES) => Err(Errno::EACCES),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn stream_socket(family: AddressFamily) -> std::result::Result<OwnedFd, Errno> {

@@ -3,14 +3,21 @@
 //! Neighbours: `ctl` asks with it; `http::chunked` reads what goes on.
 
 use crate::http::chunked::Chunked;
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
+use nix::sys::time::TimeVal;
 use serde_json::Value;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the server may take for what it answers at once. It gives its own loop 10 s.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a last word may be on its way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// More than any head that a server of ours writes.
 const HEAD_OCTETS_MAX: usize = 64 * 1024;
@@ -21,6 +28,16 @@ pub struct Client {
     path: PathBuf,
     /// What has come and was not looked at.
     unread: Vec<u8>,
+    patience: Duration,
+}
+
+/// What for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// What the server says at once.
+    ForAnAnswer,
+    /// What may take any time.
+    WhileItIsWell,
 }
 
 /// An answer that goes on.
@@ -37,26 +54,28 @@ enum Framing {
 }
 
 impl Client {
-    /// To the first of these sockets where somebody answers.
+    /// To this socket, whose server may take so long for whatever it answers at once.
     ///
     /// # Errors
-    /// Why nobody does, of the one where somebody was nearest to it.
-    pub fn connect(places: &[PathBuf]) -> Result<Client, String> {
-        let mut failures = Vec::new();
-        for path in places {
-            match UnixStream::connect(path) {
-                Ok(stream) => return Ok(Client { stream, path: path.clone(), unread: Vec::new() }),
-                Err(error) => failures.push((path, error)),
-            }
-        }
-        let distance = |error: &io::Error| match error.kind() {
-            ErrorKind::ConnectionRefused => 0,
-            ErrorKind::PermissionDenied => 1,
-            _ => 2,
-        };
-        let nearest = failures.iter().min_by_key(|(_, error)| distance(error));
-        let (path, error) = nearest.ok_or("there is no place to look for a control socket")?;
-        Err(explain(places, path, error))
+    /// What the kernel says; `WouldBlock` where the queue of those who want to connect is full, and stays so.
+    pub fn connect(path: &Path, patience: Duration) -> io::Result<Client> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        let time = TimeVal::new(patience.as_secs() as i64, patience.subsec_micros().into());
+        // that of connect, too (unix(7))
+        setsockopt(&socket, SendTimeout, &time)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Client { stream: socket.into(), path: path.to_owned(), unread: Vec::new(), patience })
+    }
+
+    /// Where it is connected to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// From now on the server may take so long.
+    pub fn grant(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// What is there.
@@ -64,15 +83,23 @@ impl Client {
     /// # Errors
     /// The line of the server that says why it is not told, or why the server cannot be heard.
     pub fn get(&mut self, target: &str) -> Result<String, String> {
-        self.ask("GET", target, Some(PATIENCE))
+        self.ask("GET", target, Waits::ForAnAnswer)
     }
 
-    /// What came of an order, however long it takes.
+    /// What came of an order that is carried out at once.
     ///
     /// # Errors
     /// As [`Client::get`].
     pub fn post(&mut self, target: &str) -> Result<String, String> {
-        self.ask("POST", target, None)
+        self.ask("POST", target, Waits::ForAnAnswer)
+    }
+
+    /// What came of an order, however long it takes, as long as the server is well.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post_and_wait(&mut self, target: &str) -> Result<String, String> {
+        self.ask("POST", target, Waits::WhileItIsWell)
     }
 
     /// What goes on.
@@ -80,17 +107,16 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn follow(mut self, target: &str) -> Result<Following, String> {
-        let (status, mut framing) = self.begin("GET", target, Some(PATIENCE))?;
+        let (status, mut framing) = self.begin("GET", target, Waits::ForAnAnswer)?;
         if status != 200 {
             let content = self.content(&mut framing)?;
             return Err(line_of(status, &content));
         }
-        self.stream.set_read_timeout(None).map_err(|error| self.broke_off(&error))?;
         Ok(Following { client: self, framing })
     }
 
-    fn ask(&mut self, method: &str, target: &str, patience: Option<Duration>) -> Result<String, String> {
-        let (status, mut framing) = self.begin(method, target, patience)?;
+    fn ask(&mut self, method: &str, target: &str, waits: Waits) -> Result<String, String> {
+        let (status, mut framing) = self.begin(method, target, waits)?;
         let content = self.content(&mut framing)?;
         match status {
             200 => String::from_utf8(content).map_err(|_| self.stranger()),
@@ -99,17 +125,12 @@ impl Client {
     }
 
     /// Sends a request and reads the head of its answer.
-    fn begin(
-        &mut self,
-        method: &str,
-        target: &str,
-        patience: Option<Duration>,
-    ) -> Result<(u16, Framing), String> {
+    fn begin(&mut self, method: &str, target: &str, waits: Waits) -> Result<(u16, Framing), String> {
         let request = format!("{method} {target} HTTP/1.1\r\nHost: uringd\r\nContent-Length: 0\r\n\r\n");
         let sent = self
             .stream
-            .set_read_timeout(patience)
-            .and_then(|()| self.stream.set_write_timeout(Some(PATIENCE)))
+            .set_read_timeout(Some(self.patience))
+            .and_then(|()| self.stream.set_write_timeout(Some(self.patience)))
             .and_then(|()| self.stream.write_all(request.as_bytes()));
         match sent {
             // one that was turned away has its answer all the same
@@ -120,7 +141,7 @@ impl Client {
             if let Some(head) = self.take_head()? {
                 return Ok(head);
             }
-            if self.read_more().map_err(|error| self.broke_off(&error))? == 0 {
+            if self.read_more(waits)? == 0 {
                 return Err(self.broke_off(&ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -151,14 +172,19 @@ impl Client {
 
     fn content(&mut self, framing: &mut Framing) -> Result<Vec<u8>, String> {
         let mut content = Vec::new();
-        while !self.take_content(framing, &mut content)? {}
+        while !self.take_content(framing, &mut content, Waits::ForAnAnswer)? {}
         Ok(content)
     }
 
     /// Adds what has come, waiting if that is nothing; says whether it is all.
-    fn take_content(&mut self, framing: &mut Framing, content: &mut Vec<u8>) -> Result<bool, String> {
+    fn take_content(
+        &mut self,
+        framing: &mut Framing,
+        content: &mut Vec<u8>,
+        waits: Waits,
+    ) -> Result<bool, String> {
         if self.unread.is_empty() && !matches!(framing, Framing::Length(0)) {
-            match self.read_more().map_err(|error| self.broke_off(&error))? {
+            match self.read_more(waits)? {
                 0 if matches!(framing, Framing::Close) => return Ok(true),
                 0 => return Err(self.broke_off(&ErrorKind::UnexpectedEof.into())),
                 _ => {}
@@ -185,7 +211,29 @@ impl Client {
         }
     }
 
-    fn read_more(&mut self) -> io::Result<usize> {
+    fn read_more(&mut self, waits: Waits) -> Result<usize, String> {
+        loop {
+            match self.read_once() {
+                Err(error) if is_timeout(&error) && waits == Waits::WhileItIsWell => match self.look() {
+                    Ok(()) => {}
+                    // it may have ended just now, and have said all
+                    Err(line) => {
+                        let _ = self.stream.set_read_timeout(Some(LAST_WORDS));
+                        return self.read_once().map_err(|_| line);
+                    }
+                },
+                other => return other.map_err(|error| self.broke_off(&error)),
+            }
+        }
+    }
+
+    /// Whether the server is well, whatever it has yet to say here.
+    fn look(&self) -> Result<(), String> {
+        let mut other = Client::connect(&self.path, self.patience).map_err(|error| self.broke_off(&error))?;
+        other.get("/status").map(drop)
+    }
+
+    fn read_once(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
         loop {
             match self.stream.read(&mut buffer) {
@@ -200,14 +248,13 @@ impl Client {
     }
 
     fn stranger(&self) -> String {
-        format!("what answers at {} is no uringd", self.path.display())
+        format!("what answers at {} is no uringd, name its control socket (--control)", self.path.display())
     }
 
     fn broke_off(&self, error: &io::Error) -> String {
         let path = self.path.display();
         match error.kind() {
-            // WouldBlock is how a read says that its time is over
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            _ if is_timeout(error) => {
                 format!("the uringd at {path} does not answer (its master hangs, or is stopped)")
             }
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
@@ -219,6 +266,15 @@ impl Client {
 }
 
 impl Following {
+    /// Another connection to the same server.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn another(&self) -> Result<Client, String> {
+        let Client { path, patience, .. } = &self.client;
+        Client::connect(path, *patience).map_err(|error| self.client.broke_off(&error))
+    }
+
     /// Gives what comes as it comes, in whole lines, to the end.
     ///
     /// # Errors
@@ -226,7 +282,7 @@ impl Following {
     pub fn each(mut self, take: &mut dyn FnMut(&str) -> Result<(), String>) -> Result<(), String> {
         let mut content = Vec::new();
         loop {
-            let done = self.client.take_content(&mut self.framing, &mut content)?;
+            let done = self.client.take_content(&mut self.framing, &mut content, Waits::WhileItIsWell)?;
             let whole = content.iter().rposition(|octet| *octet == b'\n').map_or(0, |place| place + 1);
             let lines: Vec<u8> = content.drain(..whole).collect();
             take(std::str::from_utf8(&lines).map_err(|_| self.client.stranger())?)?;
@@ -243,19 +299,80 @@ fn line_of(status: u16, content: &[u8]) -> String {
     value["error"].as_str().map_or_else(|| format!("it answers {status}"), str::to_owned)
 }
 
-fn explain(places: &[PathBuf], path: &Path, error: &io::Error) -> String {
-    let path = path.display();
-    match error.kind() {
-        ErrorKind::NotFound => {
-            let places: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
-            format!("no uringd answers at {} (is it running? --control?)", places.join(" or "))
+/// `WouldBlock` is how a read says that its time is over.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{Backlog, bind, listen};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    const SHORT: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn a_full_queue_is_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let mut waiting = vec![];
+        let error = loop {
+            match Client::connect(&path, SHORT) {
+                Ok(client) => waiting.push(client),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 10);
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        // the first one is in it, and nobody takes it out
+        let line = waiting[0].post_and_wait("/reload").unwrap_err();
+        assert!(line.ends_with("does not answer (its master hangs, or is stopped)"), "{line}");
+    }
+
+    /// Answers /status with this, and lets others wait.
+    fn hangs(path: &Path, status: &'static str) {
+        let listener = UnixListener::bind(path).unwrap();
+        thread::spawn(move || {
+            let mut waiting = vec![];
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut request = [0; 4096];
+                let octets = client.read(&mut request).unwrap_or(0);
+                if request[..octets].starts_with(b"GET /status ") {
+                    let _ = client.write_all(status.as_bytes());
+                    if status.starts_with("HTTP/1.1 200 ") {
+                        waiting.clear();
+                    }
+                } else {
+                    waiting.push(client);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn an_end_is_waited_for_while_the_server_is_well_and_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, status, expected) in [
+            (
+                "hangs",
+                "HTTP/1.1 503 No\r\nContent-Length: 25\r\n\r\n{\"error\":\"its loop hangs\"}",
+                "its loop hangs",
+            ),
+            // that one is well, and then cuts us off
+            ("well", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "went away before it had answered"),
+        ] {
+            let path = directory.path().join(name);
+            hangs(&path, status);
+            let line = Client::connect(&path, SHORT).unwrap().post_and_wait("/reload").unwrap_err();
+            assert!(line.contains(expected), "{name}: {line}");
+            let line = Client::connect(&path, SHORT).unwrap().post("/stop").unwrap_err();
+            assert!(line.contains("does not answer"), "{name}: {line}");
         }
-        ErrorKind::ConnectionRefused => {
-            format!("no uringd answers at {path}: the file is there, but nobody listens (was it killed?)")
-        }
-        ErrorKind::PermissionDenied => {
-            format!("{path}: permission denied; only root and the user who started uringd may ask")
-        }
-        _ => format!("{path}: {error}"),
     }
 }

@@ -138,7 +138,7 @@ impl Sockets {
             Control::Path(path) => Some(bind(&Listen::Unix(path.clone()), MODE, "--control")?),
             Control::Auto => {
                 let runtime = std::env::var_os("XDG_RUNTIME_DIR");
-                bind_first(&place::candidates(served, runtime.as_deref()))
+                bind_first(&place::candidates(served, &place::directories(runtime.as_deref())))
                     .inspect_err(|problem| tracing::warn!("no control socket: {problem}"))
                     .ok()
             }
@@ -228,12 +228,12 @@ fn explain(error: Error, option: &str) -> Error {
     Error::Listen { address, source: std::io::Error::other(problem) }
 }
 
-/// The first place that can be had. One where somebody answers is not passed over: whoever looks for this server would find
-/// that one.
+/// The first place that can be had. Where all that this server may be called after are somebody else's who answers, there
+/// is none: whoever looks for it would find the other one.
 fn bind_first(candidates: &[PathBuf]) -> std::result::Result<Bound, String> {
     const REMEDY: &str = "give a place with --control PATH, or say --control off";
     let mut problems = Vec::new();
-    for path in candidates {
+    for (number, path) in candidates.iter().enumerate() {
         if let Some(directory) = path.parent() {
             // what is wrong is what bind says of it
             let _ = DirBuilder::new().mode(0o755).create(directory);
@@ -242,7 +242,11 @@ fn bind_first(candidates: &[PathBuf]) -> std::result::Result<Bound, String> {
         match listeners::bind_all(&[address], BACKLOG, MODE) {
             Ok(mut all) => return Ok(all.remove(0)),
             Err(Error::AddressInUse { .. }) => {
-                return Err(format!("another server answers at {}; {REMEDY}", path.display()));
+                problems.push(format!("another server answers at {}", path.display()));
+                // the next name in the same directory, but no other directory
+                if !candidates.iter().skip(number + 1).any(|next| next.parent() == path.parent()) {
+                    break;
+                }
             }
             Err(error) => problems.push(error.to_string()),
         }

@@ -207,7 +207,7 @@ fn no_counter_goes_down_while_a_hundred_workers_are_killed_under_load() {
 fn the_network_gets_metrics_and_health_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let control = directory.path().join("c");
-    let (server, address) = start(&["--workers", "1", "--control", control.to_str().unwrap()]);
+    let (_server, address) = start(&["--workers", "1", "--control", control.to_str().unwrap()]);
     for (path, status) in [("/", 200), ("/metrics", 200), ("/health/live", 200), ("/health/ready", 200)] {
         assert_eq!(Client::connect(address).get_and_close(path).status, status, "{path}");
         assert_eq!(Client::connect_unix(&control).get_and_close(path).status, status, "{path}");

@@ -218,6 +218,53 @@ fn what_is_no_listening_socket_is_refused_in_one_line() {
 }
 
 #[test]
+fn the_unit_file_reloads_the_server_that_it_starts_and_names_the_page_that_there_is() {
+    let unit =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/uringd.service")).unwrap();
+    let value =
+        |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).expect(name);
+    assert!(!unit.contains("Environment="), "{unit}");
+    let page = Command::new(Program::Uringd.path()).arg("man").output().unwrap().stdout;
+    let page = String::from_utf8(page).unwrap();
+    let title = page.lines().find_map(|line| line.strip_prefix(".TH ")).expect("a title");
+    let section = title.split_whitespace().nth(1).expect("a section");
+    assert_eq!(value("Documentation"), format!("man:uringd({section})"));
+
+    // as it would be started and reloaded, but for its own file and a directory for its socket
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("uringd.toml");
+    let socket = folder.path().join("c.sock");
+    let text =
+        format!("listen = ['127.0.0.1:0']\nworkers = 1\npin = 'off'\ncontrol = '{}'\n", socket.display());
+    fs::write(&config, text).unwrap();
+    let command = |line: &str| {
+        let mut words = line.split(' ').map(|word| match word {
+            "/etc/uringd.toml" => config.to_str().unwrap(),
+            word => word,
+        });
+        assert_eq!(words.next(), Some("/usr/local/bin/uringd"));
+        let mut command = bare_command(&Program::Uringd.path());
+        command.args(words);
+        command
+    };
+    let server = Server::spawn(command(value("ExecStart")).env("URINGD_LOG_FORMAT", "json"));
+    server.wait_until_whole();
+    let reload = |expected: i32| {
+        let output = command(value("ExecReload")).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{said}");
+        said
+    };
+    reload(0);
+    // what is wrong with the file is told, and not that ctl could not read it
+    let text = fs::read_to_string(&config).unwrap() + "wrokers = 2\n";
+    fs::write(&config, text).unwrap();
+    let said = reload(1);
+    assert!(said.contains("uringd.toml:5: wrokers: there is no such option"), "{said}");
+    assert_eq!(server.get("/").status, 200);
+}
+
+#[test]
 fn systemd_accepts_the_unit_files() {
     let folder = tempfile::tempdir().unwrap();
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning");

@@ -105,8 +105,10 @@ enum Command {
     Completions(completions::Arguments),
     /// Ask a running server, or tell it what to do
     ///
-    /// It is found by its control socket: /run/uringd/PORT.sock, or uringd/PORT.sock below XDG_RUNTIME_DIR. Only root and
-    /// the user who started it may ask. The same socket speaks HTTP: curl --unix-socket PATH http://uringd/
+    /// It is found by its control socket: /run/uringd/PORT.sock, or uringd/PORT.sock below XDG_RUNTIME_DIR. Which one that
+    /// is, is taken from --config, --control, --port and --listen, as the server takes it; if nothing says it, the only
+    /// server there is will do. Only root and the user who started it may ask. The same socket speaks HTTP:
+    /// curl --unix-socket PATH http://uringd/
     Ctl(ctl::Arguments),
     /// Say whether uringd can run on this machine, and what could be set better; change nothing
     Doctor(doctor::Arguments),

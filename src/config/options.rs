@@ -116,8 +116,8 @@ pub struct Options {
 
     /// Socket for `uringd ctl`: a path, auto or off
     ///
-    /// auto: /run/uringd/PORT.sock, or below XDG_RUNTIME_DIR where that may not be written. Only root and the user who
-    /// started uringd may connect.
+    /// auto: /run/uringd/PORT.sock (ADDRESS:PORT.sock where another server has that), or below XDG_RUNTIME_DIR where that
+    /// may not be written. Only root and the user who started uringd may connect.
     #[arg(long, env = "URINGD_CONTROL", value_name = "PATH|auto|off", default_value = "auto", help_heading = OPERATION)]
     pub control: Control,
 

@@ -227,7 +227,8 @@ mod tests {
         let with_control = file("control.toml", "port = 83\ncontrol = '/x/c.sock'\n");
         let wrong = file("wrong.toml", "port = 'http'\n");
         let from = |name: &str| format!("--config {name}");
-        let table: [(&str, &[(&str, &str)], std::result::Result<&str, &str>); 20] = [
+        type Variables<'a> = &'a [(&'a str, &'a str)];
+        let table: [(&str, Variables<'_>, std::result::Result<&str, &str>); 20] = [
             ("", &[], Ok("/run/uringd/1337.sock")),
             ("--port 80", &[], Ok("/run/uringd/80.sock")),
             ("--listen unix:/x/a.sock", &[], Ok("/run/uringd/a.sock")),

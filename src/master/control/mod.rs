@@ -506,7 +506,8 @@ pub(in crate::master) mod tests {
         use Door::{Control, Metrics};
         use Manner::{Busy, Idle, Leaving};
         let now = Instant::now();
-        let table: [(Door, &[(Door, Manner, u64)], Option<u64>); 7] = [
+        type Crowd<'a> = &'a [(Door, Manner, u64)];
+        let table: [(Door, Crowd<'_>, Option<u64>); 7] = [
             (Metrics, &[], None),
             (Metrics, &[(Metrics, Idle, 5), (Metrics, Idle, 9), (Metrics, Idle, 7)], Some(2)),
             (Metrics, &[(Metrics, Busy, 90), (Metrics, Idle, 0)], Some(2)),

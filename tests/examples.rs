@@ -271,16 +271,21 @@ fn clients_that_come_and_go_fill_the_line_and_no_more() {
 #[test]
 fn the_runtime_may_use_every_core() {
     let upstream = Upstream::start();
-    let (_server, worker) = offload(upstream.address, "20000", &["--pin", "auto"]);
-    let runtime = thread_of(worker, "upstream");
+    let (server, worker) = offload(upstream.address, "20000", &["--pin", "auto"]);
+    let runtime = thread_of(&server, worker, "upstream");
     assert_eq!(cores(&format!("{worker}/task/{runtime}")), cores("self"));
 }
 
-fn thread_of(process: i32, name: &str) -> String {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let mut threads = threads.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+/// A thread gives itself its name when it runs.
+fn thread_of(server: &Server, process: i32, name: &str) -> String {
     let comm = |thread: &str| fs::read_to_string(format!("/proc/{process}/task/{thread}/comm"));
-    threads.find(|thread| comm(thread).is_ok_and(|comm| comm.trim() == name)).expect("a thread of this name")
+    let find = || {
+        let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let mut threads = threads.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        threads.find(|thread| comm(thread).is_ok_and(|comm| comm.trim() == name))
+    };
+    server.wait("there is a thread of this name", || find().is_some());
+    find().unwrap()
 }
 
 /// Those that a process or thread may run on.

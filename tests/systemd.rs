@@ -243,7 +243,7 @@ fn the_unit_file_reloads_the_server_that_it_starts_and_names_the_page_that_there
         });
         assert_eq!(words.next(), Some("/usr/local/bin/uringd"));
         let mut command = bare_command(&Program::Uringd.path());
-        command.args(words);
+        command.args(words).env_remove("URINGD_CONTROL");
         command
     };
     let server = Server::spawn(command(value("ExecStart")).env("URINGD_LOG_FORMAT", "json"));

@@ -165,7 +165,8 @@ fn record(criterion: &mut Criterion) {
     {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let before = area.hand_over(LoopPhase::Handler, black_box(GET), black_box(target).as_bytes());
+                let before =
+                    area.hand_over(LoopPhase::Handling, black_box(GET), black_box(target).as_bytes());
                 area.leave(black_box(before));
             });
         });

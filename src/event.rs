@@ -156,19 +156,19 @@ pub enum LoopPhase {
     /// It waits for its ring, as it does when there is nothing to do.
     Waiting,
     /// It is in a turn, in code of uringd's own.
-    Turn,
+    Turning,
     /// In [`Handler::admit`](crate::Handler::admit).
-    Admission,
+    Admitting,
     /// In [`Handler::handle`](crate::Handler::handle).
-    Handler,
+    Handling,
     /// In a future of a reply that comes later.
-    Future,
+    Polling,
     /// It takes the next piece of an answer: from an iterator of the program's, or from the end of a file.
-    Content,
+    Streaming,
     /// In [`Handler::message`](crate::Handler::message).
-    Message,
+    HandlingMessage,
     /// In [`Handler::socket`](crate::Handler::socket).
-    Socket,
+    HandlingSocket,
     /// In [`Handler::before_drain`](crate::Handler::before_drain).
     BeforeDrain,
     /// In [`Handler::after_drain`](crate::Handler::after_drain).
@@ -179,13 +179,13 @@ impl LoopPhase {
     pub(crate) const ALL: [LoopPhase; 11] = [
         LoopPhase::Starting,
         LoopPhase::Waiting,
-        LoopPhase::Turn,
-        LoopPhase::Admission,
-        LoopPhase::Handler,
-        LoopPhase::Future,
-        LoopPhase::Content,
-        LoopPhase::Message,
-        LoopPhase::Socket,
+        LoopPhase::Turning,
+        LoopPhase::Admitting,
+        LoopPhase::Handling,
+        LoopPhase::Polling,
+        LoopPhase::Streaming,
+        LoopPhase::HandlingMessage,
+        LoopPhase::HandlingSocket,
         LoopPhase::BeforeDrain,
         LoopPhase::AfterDrain,
     ];

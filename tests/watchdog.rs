@@ -76,16 +76,16 @@ fn a_handler_that_blocks_is_named_with_its_request_and_for_how_long_it_has_had_i
     let table = [
         (
             "GET /block?ms=60000&a=%22b%22 HTTP/1.1\r\nHost: test\r\n\r\n",
-            "handler",
+            "handling",
             "GET /block?ms=60000&a=%22b%22",
         ),
         (
             "PUT /block-admission HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n",
-            "admission",
+            "admitting",
             "PUT /block-admission",
         ),
-        ("GET /block-later?ms=1 HTTP/1.1\r\nHost: test\r\n\r\n", "future", "GET /block-later?ms=1"),
-        (&format!("GET {long} HTTP/1.1\r\nHost: test\r\n\r\n"), "handler", &cut),
+        ("GET /block-later?ms=1 HTTP/1.1\r\nHost: test\r\n\r\n", "polling", "GET /block-later?ms=1"),
+        (&format!("GET {long} HTTP/1.1\r\nHost: test\r\n\r\n"), "handling", &cut),
     ];
     for (request, phase, line) in table {
         server.wait("the pool is whole", || server.listening().len() == 2);
@@ -123,7 +123,7 @@ fn a_master_that_may_not_look_into_its_workers_knows_their_request_all_the_same(
     let mut command = bare_command(Path::new("setpriv"));
     command.args(["--bounding-set", "-sys_ptrace,-sys_admin", "--inh-caps", "-sys_ptrace,-sys_admin"]);
     command.arg(faulty.get_program()).args(faulty.get_args()).args(["--stall-timeout", "1s"]);
-    let server = Server::spawn(&mut command);
+    let server = Server::spawn(command.env("URINGD_CONTROL", "off"));
     server.wait_until_whole();
     let mut client = server.connect();
     let pid = client.get("/pid").pid();
@@ -192,7 +192,7 @@ fn a_worker_that_drains_has_the_kill_timeout_and_one_that_boots_the_boot_timeout
     };
     let why = server.wait_for("what it was at", late("kill-timeout"));
     let doing = (&why["pid"], &why["phase"], &why["request"]);
-    assert_eq!(doing, (&pid.into(), &"handler".into(), &"GET /block?ms=60000".into()));
+    assert_eq!(doing, (&pid.into(), &"handling".into(), &"GET /block?ms=60000".into()));
     assert!(server.events("stalled").is_empty());
     fs::write(&hangs, "").unwrap();
     let forks = server.events("fork").len();

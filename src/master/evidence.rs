@@ -69,7 +69,7 @@ mod tests {
     fn the_age_of_a_request_is_that_of_its_turn_unless_others_had_that_turn_before() {
         let own = std::process::id() as i32;
         let turn = (clock::monotonic() - Duration::from_secs(50)).as_nanos() as u64;
-        let doing = Doing { phase: LoopPhase::Handler, request: Some(b"GET /".to_vec()), turn };
+        let doing = Doing { phase: LoopPhase::Handling, request: Some(b"GET /".to_vec()), turn };
         let age = |at_most| gather(own, &doing, Duration::from_secs(at_most)).request_age.unwrap().as_secs();
         assert_eq!((age(100), age(31)), (50, 31));
         let idle = Doing { phase: LoopPhase::Waiting, request: None, turn };

@@ -91,7 +91,7 @@ impl Area {
     #[inline]
     pub(crate) fn turn(&self, now: Nanos) {
         self.head()[TURN].store(now, Relaxed);
-        let _ = self.begin(LoopPhase::Turn as u64);
+        let _ = self.begin(LoopPhase::Turning as u64);
     }
 
     /// A request is handed to the program. `method` is its name, as the octets of a number.
@@ -210,7 +210,7 @@ impl Line {
 fn phase_of(state: u64) -> LoopPhase {
     let named = LoopPhase::ALL.into_iter().find(|phase| *phase as u64 == state & PHASE_BITS);
     // a process that writes where it should not has no phase, but it is in the middle of something
-    named.unwrap_or(LoopPhase::Turn)
+    named.unwrap_or(LoopPhase::Turning)
 }
 
 /// Octets as words; what is in the last one behind them is nobody's.
@@ -260,7 +260,7 @@ mod tests {
         fn a_target_is_read_as_it_was_written_down(target in "[!-~]{1,130}", other in "[!-~]{1,130}") {
             let area = area();
             for target in [other, target] {
-                let before = area.hand_over(LoopPhase::Handler, GET, target.as_bytes());
+                let before = area.hand_over(LoopPhase::Handling, GET, target.as_bytes());
                 let expected = match target.len() {
                     ..=TARGET_OCTETS => format!("GET {target}"),
                     _ => format!("GET {}...", &target[..TARGET_OCTETS]),
@@ -280,21 +280,21 @@ mod tests {
         area.wait();
         assert_eq!(area.doing().phase, LoopPhase::Waiting);
         area.turn(20);
-        assert_eq!(area.doing(), Doing { phase: LoopPhase::Turn, request: None, turn: 1_020 });
-        let turn = area.hand_over(LoopPhase::Handler, GET, b"/a");
-        let handler = area.enter(LoopPhase::Future);
-        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Future, Some("GET /a".into())));
+        assert_eq!(area.doing(), Doing { phase: LoopPhase::Turning, request: None, turn: 1_020 });
+        let turn = area.hand_over(LoopPhase::Handling, GET, b"/a");
+        let handler = area.enter(LoopPhase::Polling);
+        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Polling, Some("GET /a".into())));
         let line = area.line();
         area.leave(handler);
-        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Handler, Some("GET /a".into())));
+        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Handling, Some("GET /a".into())));
         area.leave(turn);
-        let next = area.hand_over(LoopPhase::Admission, GET, b"/another/that/is/longer");
+        let next = area.hand_over(LoopPhase::Admitting, GET, b"/another/that/is/longer");
         area.leave(next);
-        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Turn, None));
-        let turn = area.hand_over_again(LoopPhase::Future, &line);
-        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Future, Some("GET /a".into())));
+        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Turning, None));
+        let turn = area.hand_over_again(LoopPhase::Polling, &line);
+        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Polling, Some("GET /a".into())));
         area.leave(turn);
-        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Turn, None));
+        assert_eq!((area.doing().phase, request(&area)), (LoopPhase::Turning, None));
     }
 
     #[test]
@@ -308,9 +308,9 @@ mod tests {
             area.turn(7);
             look();
             for _ in 0..2 {
-                let before = area.hand_over(LoopPhase::Handler, GET, b"/a");
+                let before = area.hand_over(LoopPhase::Handling, GET, b"/a");
                 look();
-                let within = area.enter(LoopPhase::Future);
+                let within = area.enter(LoopPhase::Polling);
                 look();
                 area.leave(within);
                 look();
@@ -336,7 +336,7 @@ mod tests {
             scope.spawn(|| {
                 for turn in 0..200_000u32 {
                     let octet = b'a' + (turn % 26) as u8;
-                    let before = writer.hand_over(LoopPhase::Handler, GET, &[octet; 100]);
+                    let before = writer.hand_over(LoopPhase::Handling, GET, &[octet; 100]);
                     writer.leave(before);
                 }
                 done.store(true, Relaxed);

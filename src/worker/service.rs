@@ -202,7 +202,7 @@ fn produce(response: Response, producer: Producer, tasks: &mut Tasks, panicked: 
 
 impl<H: Handler> Service for Guarded<'_, H> {
     fn admit(&mut self, head: &Request<'_>) -> Admission {
-        let before = self.note(LoopPhase::Admission, head);
+        let before = self.note(LoopPhase::Admitting, head);
         let admission = self.guarded(head, |handler| handler.admit(head));
         self.area.leave(before);
         admission.unwrap_or_else(|| Admission::Answer(Status::INTERNAL_SERVER_ERROR.into()))
@@ -210,7 +210,7 @@ impl<H: Handler> Service for Guarded<'_, H> {
 
     #[inline]
     fn call(&mut self, request: &Request<'_>) -> Answer {
-        let before = self.note(LoopPhase::Handler, request);
+        let before = self.note(LoopPhase::Handling, request);
         let answer = match self.guarded(request, |handler| handler.handle(request)) {
             Some(Reply(Kind::Now(response))) => Answer::Now(response),
             Some(reply) => self.answer_otherwise(reply, request),

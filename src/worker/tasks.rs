@@ -82,7 +82,7 @@ impl Tasks {
         });
         let id = name(place, self.places[place as usize].generation);
         self.places[place as usize].work = Some(work);
-        let before = self.area.enter(LoopPhase::Future);
+        let before = self.area.enter(LoopPhase::Polling);
         let progress = self.poll(id);
         self.area.leave(before);
         if matches!(progress, Progress::Waiting) {
@@ -94,7 +94,7 @@ impl Tasks {
     /// Polls a task; one that is over by now is let be.
     pub fn go_on(&mut self, id: TaskId) -> Progress {
         let Some(place) = self.places.get(id as u32 as usize) else { return Progress::Waiting };
-        let before = self.area.hand_over_again(LoopPhase::Future, &place.line);
+        let before = self.area.hand_over_again(LoopPhase::Polling, &place.line);
         let progress = self.poll(id);
         self.area.leave(before);
         progress

@@ -54,7 +54,7 @@ impl<H: Handler> EventLoop<H> {
                     self.adopt_socket(socket, travelling.peer, travelling.unread)
                 }
                 Order::Message(message) => {
-                    self.call_handler(LoopPhase::Message, "a message from the master", |handler| {
+                    self.call_handler(LoopPhase::HandlingMessage, "a message from the master", |handler| {
                         handler.message(message)
                     });
                 }
@@ -82,7 +82,7 @@ impl<H: Handler> EventLoop<H> {
     }
 
     fn offer_socket(&mut self, socket: OwnedFd, message: crate::event::Message) {
-        let accepted = self.call_handler(LoopPhase::Socket, "a socket from the master", |handler| {
+        let accepted = self.call_handler(LoopPhase::HandlingSocket, "a socket from the master", |handler| {
             handler.socket(socket, message)
         });
         if let Some(client) = accepted.flatten() {

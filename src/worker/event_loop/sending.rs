@@ -80,7 +80,7 @@ impl<H: Handler> EventLoop<H> {
             return;
         }
         let waker = || self.mailbox.connection_waker(token);
-        let before = self.meter.area.enter(LoopPhase::Content);
+        let before = self.meter.area.enter(LoopPhase::Streaming);
         let next = loop {
             match (queue.next(self.clock.now(), &mut self.panicked, &waker), &self.journal) {
                 (queue::Next::Answered(record, octets), Some(journal)) => journal.log.finish(record, octets),

@@ -621,6 +621,38 @@ fn standard_output_gets_whole_lines_of_all_workers() {
 }
 
 #[test]
+fn a_file_behind_standard_output_is_appended_to_by_all_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let mut command =
+        Program::Uringd.command(&["--listen", "127.0.0.1:0", "--workers", "2", "--access-log", "-"]);
+    // as a shell's `>` opens it
+    let mut server = Server::spawn(command.stdout(fs::File::create(&path).unwrap()));
+    server.wait_until_whole();
+    thread::scope(|scope| {
+        for client in 0..8 {
+            let server = &server;
+            scope.spawn(move || {
+                for n in 0..100 {
+                    server.get(&format!("/{client}/{n}"));
+                }
+            });
+        }
+        for _ in 0..3 {
+            let done = || server.events("reload").iter().filter(|line| line["stage"] == "done").count();
+            let before = done();
+            server.signal("HUP");
+            server.wait("it is reloaded", || done() > before);
+        }
+    });
+    server.signal("TERM");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 800);
+    assert!(text.lines().all(|line| line.ends_with(" HTTP/1.1\" 404 9 \"-\" \"-\"")), "{text}");
+}
+
+#[test]
 fn a_reader_that_goes_away_costs_lines_and_nothing_else() {
     let (mut server, reader) = start_with_stdout(Program::Uringd, &["--workers", "1"]);
     let workers = server.listening();

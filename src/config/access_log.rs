@@ -7,7 +7,7 @@ use super::{AccessLog, Config};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,11 +35,23 @@ impl AccessLog {
     /// reads.
     pub(crate) fn open(&self) -> Result<OwnedFd> {
         let opened = match self {
-            AccessLog::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+            AccessLog::Stdout => standard_output(),
             AccessLog::File(path) => open_to_append(path).map_err(io::Error::from),
         };
         opened.map_err(|error| Error::io(format!("open the access log {self}"), error))
     }
+}
+
+/// A file behind `>` has no O_APPEND, and all workers share the place in it at which the next one writes: two of them would
+/// write over each other.
+fn standard_output() -> io::Result<OwnedFd> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    let kind = SFlag::from_bits_truncate(fstat(&stdout)?.st_mode & SFlag::S_IFMT.bits());
+    if kind == SFlag::S_IFREG {
+        let flags = OFlag::from_bits_retain(fcntl(&stdout, FcntlArg::F_GETFL)?);
+        fcntl(&stdout, FcntlArg::F_SETFL(flags | OFlag::O_APPEND))?;
+    }
+    Ok(stdout)
 }
 
 /// A named pipe without a reader must not hold up the start; whoever writes to it later may wait as with any other file.

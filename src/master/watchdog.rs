@@ -14,6 +14,7 @@ const PACE_MAX: Duration = Duration::from_secs(1);
 
 /// How often the master looks: four times within the shortest of these limits, and at least once a second. Also how late it
 /// may be before it takes itself to have been held up, so that of every limit at least half is time in which it could see.
+/// Half of it is what is taken to have been seen whenever it was held up, so that however late it always is a limit ends.
 pub fn pace(limits: impl IntoIterator<Item = Duration>) -> Duration {
     let shortest = limits.into_iter().min().unwrap_or(PACE_MAX);
     (shortest / 4).clamp(PACE_MIN, PACE_MAX)
@@ -88,6 +89,8 @@ impl Watchdog {
 pub struct Vigil {
     /// When it meant to look at the clock again, at the latest.
     due: Option<Instant>,
+    /// When it found that it had been held up, or else looked first: what came before has been credited.
+    settled: Option<Instant>,
     /// How far CLOCK_BOOTTIME was ahead of CLOCK_MONOTONIC.
     ahead: Duration,
 }
@@ -99,21 +102,17 @@ pub struct HeldUp {
     pub late: Duration,
     /// The machine was suspended for so long.
     pub asleep: Duration,
-    pace: Duration,
-}
-
-impl HeldUp {
-    /// How much time counts for nobody: what was lost, and a little more, since whoever was stopped with the master may go
-    /// on a moment later. Time in which the machine was suspended is not in it: CLOCK_MONOTONIC stood still.
-    pub fn lost(self) -> Duration {
-        self.late + self.pace
-    }
+    /// How much time counts for nobody: what was late, and a pace more, since whoever was stopped with the master may go on
+    /// a moment later; but of the time since it was held up before, half a pace always counts. A master that is late at
+    /// every look would else never see a limit pass. Time in which the machine was suspended is not in it: CLOCK_MONOTONIC
+    /// stood still.
+    pub lost: Duration,
 }
 
 impl Vigil {
     /// Begins now, with CLOCK_BOOTTIME so far ahead.
     pub fn new(ahead: Duration) -> Vigil {
-        Vigil { due: None, ahead }
+        Vigil { due: None, settled: None, ahead }
     }
 
     /// The master waits, at the longest until then.
@@ -126,13 +125,20 @@ impl Vigil {
         let late = self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
         let asleep = ahead.saturating_sub(self.ahead);
         (self.due, self.ahead) = (Some(now), ahead);
-        (late > pace || asleep > pace).then_some(HeldUp { late, asleep, pace })
+        let settled = *self.settled.get_or_insert(now);
+        if late <= pace && asleep <= pace {
+            return None;
+        }
+        self.settled = Some(now);
+        let to_give = now.saturating_duration_since(settled).saturating_sub(pace / 2);
+        Some(HeldUp { late, asleep, lost: (late + pace).min(to_give) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const PATIENCE: Duration = Duration::from_secs(30);
     const PACE: Duration = Duration::from_secs(1);
@@ -204,10 +210,11 @@ mod tests {
         assert_eq!(look(&mut vigil, 61), None);
         vigil.wait_until(Some(now + secs(62)));
         let held_up = look(&mut vigil, 72).unwrap();
-        assert_eq!((held_up.late, held_up.asleep, held_up.lost()), (secs(10), secs(0), secs(11)));
+        assert_eq!((held_up.late, held_up.asleep, held_up.lost), (secs(10), secs(0), secs(11)));
         assert_eq!(look(&mut vigil, 72), None, "said once");
         let held_up = look(&mut vigil, 80).unwrap();
         assert_eq!(held_up.late, secs(8), "at work, where every look is due at once");
+        assert_eq!(held_up.lost, secs(8) - PACE / 2, "it had been held up just before");
         vigil.wait_until(None);
         assert_eq!(look(&mut vigil, 999), None, "nothing was due");
     }
@@ -217,10 +224,72 @@ mod tests {
         let (mut vigil, now) = (Vigil::new(secs(7)), Instant::now());
         vigil.wait_until(Some(now + secs(1)));
         assert_eq!(vigil.look(now, secs(8), PACE), None, "what the clocks differ by is not exact");
-        vigil.wait_until(Some(now + secs(1)));
-        let held_up = vigil.look(now, secs(3_608), PACE).unwrap();
-        assert_eq!((held_up.late, held_up.asleep, held_up.lost()), (secs(0), secs(3_600), secs(1)));
-        assert_eq!(vigil.look(now, secs(3_608), PACE), None);
+        let later = now + secs(5);
+        vigil.wait_until(Some(later + secs(1)));
+        let held_up = vigil.look(later, secs(3_608), PACE).unwrap();
+        assert_eq!((held_up.late, held_up.asleep, held_up.lost), (secs(0), secs(3_600), secs(1)));
+        assert_eq!(vigil.look(later, secs(3_608), PACE), None);
+        let held_up = vigil.look(later, secs(3_618), PACE).unwrap();
+        assert_eq!(held_up.lost, secs(0), "no time has passed that could be given back");
+    }
+
+    #[test]
+    fn a_single_gap_is_credited_wholly_however_long() {
+        for gap in [2, 60, 86_400] {
+            let (mut vigil, now) = (Vigil::new(secs(0)), Instant::now());
+            vigil.look(now, secs(0), PACE);
+            vigil.wait_until(Some(now + secs(1)));
+            vigil.look(now + secs(1), secs(0), PACE);
+            vigil.wait_until(Some(now + secs(2)));
+            let held_up = vigil.look(now + secs(2 + gap), secs(0), PACE).unwrap();
+            assert_eq!(held_up.lost, secs(gap) + PACE);
+        }
+    }
+
+    #[test]
+    fn a_master_that_is_always_too_late_sees_a_limit_pass_all_the_same() {
+        for (wait, work) in [(1_000, 1_001), (0, 1_001), (1_000, 5_000), (10, 60_000)] {
+            let ms = Duration::from_millis;
+            let (mut vigil, mut watchdog, mut now) =
+                (Vigil::new(secs(0)), Watchdog::default(), Instant::now());
+            vigil.look(now, secs(0), PACE);
+            watchdog.look(1, Pulse::of(1), now, PATIENCE);
+            let half_paces = PATIENCE.as_secs() * 2;
+            let ends = (1..=half_paces).any(|_| {
+                vigil.wait_until(Some(now + ms(wait)));
+                now += ms(wait + work);
+                let held_up = vigil.look(now, secs(0), PACE).expect("it is late");
+                watchdog.put_off(held_up.lost);
+                watchdog.look(1, Pulse::of(1), now, PATIENCE) != Finding::Moves
+            });
+            assert!(ends, "{wait} ms of waiting, {work} ms of work");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn of_every_time_the_master_was_held_up_half_a_pace_counts(
+            looks in prop::collection::vec((prop::option::of(0u64..1_500), 0u64..5_000, 0u64..3_000), 1..60),
+        ) {
+            let (begin, ms) = (Instant::now(), Duration::from_millis);
+            let (mut vigil, mut now, mut ahead) = (Vigil::new(secs(0)), begin, secs(0));
+            vigil.look(now, ahead, PACE);
+            let (mut credited, mut times) = (Duration::ZERO, 0);
+            for (wait, passes, sleeps) in looks {
+                if let Some(wait) = wait {
+                    vigil.wait_until(Some(now + ms(wait)));
+                }
+                now += ms(passes);
+                // asleep as well, if only sometimes
+                ahead += ms(sleeps.saturating_sub(1_500));
+                let Some(held_up) = vigil.look(now, ahead, PACE) else { continue };
+                prop_assert!(held_up.lost <= held_up.late + PACE);
+                credited += held_up.lost;
+                // a suspension takes no time of this clock, so there may be none to see anything in
+                times += u32::from(held_up.late > PACE);
+                prop_assert!(credited + times * (PACE / 2) <= now - begin);
+            }
+        }
     }
 
     #[test]

@@ -49,8 +49,8 @@ impl EventLoop {
         let (now, pace) = (Instant::now(), self.pace());
         if let Some(held_up) = self.watch.vigil.look(now, ahead(), pace) {
             report::held_up(held_up);
-            self.watch.watchdog.put_off(held_up.lost());
-            self.inputs.push_front(Input::HeldUp(held_up.lost()));
+            self.watch.watchdog.put_off(held_up.lost);
+            self.inputs.push_front(Input::HeldUp(held_up.lost));
         }
         now
     }

@@ -158,6 +158,38 @@ fn a_worker_that_is_full_goes_round() {
     assert!(server.events("stalled").is_empty());
 }
 
+#[test]
+fn a_worker_that_is_traced_is_left_alone_as_long_as_it_is() {
+    if !Path::new("/usr/bin/strace").exists() {
+        return skip("there is no `strace` here");
+    }
+    let server = Server::start(Program::Faulty, &["--workers", "2", "--stall-timeout", "1s"]);
+    let mut client = server.connect();
+    let pid = client.get("/pid").pid();
+    let sibling = server.listening().into_iter().find(|(_, other)| *other != pid).unwrap().1;
+    let mut strace = Command::new("/usr/bin/strace");
+    let mut strace = strace.args(["-qq", "-o", "/dev/null", "-p", &pid.to_string()]).spawn().unwrap();
+    let tracer = strace.id();
+    server.wait("it is traced, or may not be", || {
+        status_field(pid, "TracerPid") == Some(tracer.to_string()) || strace.try_wait().unwrap().is_some()
+    });
+    if strace.try_wait().unwrap().is_some() {
+        return skip("nobody may be traced here");
+    }
+    client.send("GET /block?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    let left = |line: &Value| line["tracer"] == tracer && line["pid"] == pid;
+    assert_eq!(server.wait_for("it is left alone", left)["level"], "WARN");
+    // the master has looked at it several times more when its sibling, stopped later, is replaced
+    kill(sibling, "STOP");
+    assert_eq!(exit(&server, sibling)["cause"], "stall");
+    assert!(server.events("stalled").iter().all(|line| line["pid"] == sibling));
+    assert_eq!(server.log().iter().filter(|line| left(line)).count(), 1, "said once");
+    strace.kill().unwrap();
+    strace.wait().unwrap();
+    stalled(&server, pid);
+    assert_eq!(exit(&server, pid)["cause"], "stall");
+}
+
 /// Each request takes less than the limit, all that came in one turn together far more.
 #[test]
 fn a_worker_that_goes_from_one_slow_request_to_the_next_is_left_alone() {

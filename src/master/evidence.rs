@@ -3,6 +3,7 @@
 //! Neighbours: `event_loop` asks before such a worker is killed; `stats::doing` is what the worker wrote, `sys::procfs`
 //! reads /proc.
 
+use super::watchdog::Excuse;
 use crate::event::Evidence;
 use crate::stats::Doing;
 use crate::sys::{clock, procfs};
@@ -21,6 +22,12 @@ pub fn gather(pid: i32, doing: &Doing, at_most: Duration) -> Evidence {
         syscall: procfs::file(pid, "syscall"),
         stack: procfs::file(pid, "stack").map(|stack| one_line(&stack)),
     }
+}
+
+/// Why it stands still, if that is no fault of its own.
+pub fn excuse(pid: i32) -> Option<Excuse> {
+    let [tracer_pid, core_dumping] = ["TracerPid", "CoreDumping"].map(|field| procfs::status(pid, field));
+    Excuse::of(tracer_pid.as_deref(), core_dumping.as_deref())
 }
 
 /// As nginx writes requests into its log: nothing that a client sends looks like something else there.

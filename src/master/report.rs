@@ -4,7 +4,7 @@
 //! Neighbours: called by `event_loop`; the values are `event`'s.
 
 use super::recycling::{self, Limit, Limits};
-use super::watchdog::HeldUp;
+use super::watchdog::{Excuse, HeldUp};
 use crate::event::{Cause, Event, Evidence, LoopPhase, Roll, WorkerId, WorkerRef};
 use crate::ipc::message::RingReport;
 use crate::stats::Stats;
@@ -123,6 +123,24 @@ pub fn held_up(held_up: HeldUp) {
 pub fn overdue(WorkerRef { id, slot, pid }: &WorkerRef, cause: Cause, evidence: &Evidence) {
     let limit = name(cause);
     with_evidence!(warn, evidence, "worker is late and is killed", slot, pid, id, limit);
+}
+
+/// Says why a worker that stands still is neither replaced nor killed.
+pub fn left_alone(WorkerRef { id, slot, pid }: &WorkerRef, excuse: Excuse) {
+    match excuse {
+        Excuse::Traced(tracer) => {
+            tracing::warn!(
+                slot,
+                pid,
+                id,
+                tracer,
+                "worker stands still and is left alone as long as it is traced"
+            );
+        }
+        Excuse::DumpsCore => {
+            tracing::warn!(slot, pid, id, "worker stands still and is left alone: it dumps core");
+        }
+    }
 }
 
 /// Says that a worker that stood still goes on.

@@ -1,7 +1,7 @@
 //! Whether workers' loops stand still, and whether that can be known: a machine that was suspended has kept nobody from
 //! anything. Pure: what was seen and when is passed in.
 //!
-//! Neighbours: `event_loop` looks at the stats areas and at the clocks; `lifecycle` decides what becomes of a worker.
+//! Neighbours: `event_loop` looks at the stats areas and at the clocks, `evidence` reads what excuses a worker; `lifecycle` decides what becomes of a worker.
 
 use crate::event::WorkerId;
 use crate::stats::Pulse;
@@ -31,6 +31,29 @@ struct Seen {
     since: Instant,
     /// It was said to stand still.
     told: bool,
+    /// Why it is left alone although it stands still.
+    excuse: Option<Excuse>,
+}
+
+/// Why a worker may stand still for as long as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excuse {
+    /// A debugger or the like has hold of it: the process with this ID.
+    Traced(i32),
+    /// It crashes, and the kernel writes its core. Its exit follows.
+    DumpsCore,
+}
+
+impl Excuse {
+    /// Judges by two fields of /proc/PID/status (proc_pid_status(5)): `TracerPid`, which is 0 of one that is not traced, and
+    /// `CoreDumping` (Linux 4.15), which is 1 of one that dumps core.
+    pub fn of(tracer_pid: Option<&str>, core_dumping: Option<&str>) -> Option<Excuse> {
+        if core_dumping == Some("1") {
+            return Some(Excuse::DumpsCore);
+        }
+        let tracer = tracer_pid?.parse().ok()?;
+        (tracer != 0).then_some(Excuse::Traced(tracer))
+    }
 }
 
 /// What a look has shown.
@@ -40,6 +63,13 @@ pub enum Finding {
     Moves,
     /// It was said to stand still, and goes round again, after so long.
     MovesAgain(Duration),
+    /// It stands still, and is left alone.
+    Excused {
+        /// Why.
+        excuse: Excuse,
+        /// That has not been said yet.
+        anew: bool,
+    },
     /// It stands still.
     Stalled {
         /// For so long by now.
@@ -55,16 +85,34 @@ impl Watchdog {
         self.0.retain(|id, _| watched.contains(id));
     }
 
-    /// Compares a worker's pulse with what it was. `patience` is how long it may stay what it is.
-    pub fn look(&mut self, id: WorkerId, pulse: Pulse, now: Instant, patience: Duration) -> Finding {
-        let seen = self.0.entry(id).or_insert(Seen { pulse, since: now, told: false });
+    /// Compares a worker's pulse with what it was. `patience` is how long it may stay what it is; `excuse` is asked once that
+    /// has passed. Whose excuse is gone has all of that time again.
+    pub fn look(
+        &mut self,
+        id: WorkerId,
+        pulse: Pulse,
+        now: Instant,
+        patience: Duration,
+        excuse: impl FnOnce() -> Option<Excuse>,
+    ) -> Finding {
+        let unseen = Seen { pulse, since: now, told: false, excuse: None };
+        let seen = self.0.entry(id).or_insert(unseen);
         let still = now.saturating_duration_since(seen.since);
         if seen.pulse != pulse {
             let told = seen.told;
-            *seen = Seen { pulse, since: now, told: false };
+            *seen = Seen { pulse, since: now, told: false, excuse: None };
             return if told { Finding::MovesAgain(still) } else { Finding::Moves };
         }
-        if still < patience {
+        if still < patience && seen.excuse.is_none() {
+            return Finding::Moves;
+        }
+        let before = std::mem::replace(&mut seen.excuse, excuse());
+        if let Some(excuse) = seen.excuse {
+            seen.told = false;
+            return Finding::Excused { excuse, anew: before != seen.excuse };
+        }
+        if before.is_some() {
+            seen.since = now;
             return Finding::Moves;
         }
         let anew = !std::mem::replace(&mut seen.told, true);
@@ -154,7 +202,7 @@ mod tests {
     #[test]
     fn a_pulse_that_stays_the_same_for_the_stall_timeout_is_told_once() {
         let (mut watchdog, now) = (Watchdog::default(), Instant::now());
-        let mut look = |pulse, at| watchdog.look(1, Pulse::of(pulse), now + secs(at), PATIENCE);
+        let mut look = |pulse, at| watchdog.look(1, Pulse::of(pulse), now + secs(at), PATIENCE, || None);
         assert_eq!(look(5, 0), Finding::Moves, "how long it has been so is not known");
         assert_eq!(look(5, 29), Finding::Moves);
         assert_eq!(look(5, 30), stalled(30, true));
@@ -168,35 +216,75 @@ mod tests {
     fn a_loop_that_was_elsewhere_is_alive_even_if_it_has_come_back() {
         let (mut watchdog, now) = (Watchdog::default(), Instant::now());
         for (at, pulse) in [(0, 1), (29, 2), (58, 1), (87, 1)] {
-            assert_eq!(watchdog.look(1, Pulse::of(pulse), now + secs(at), PATIENCE), Finding::Moves);
+            assert_eq!(watchdog.look(1, Pulse::of(pulse), now + secs(at), PATIENCE, || None), Finding::Moves);
         }
-        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(88), PATIENCE), stalled(30, true));
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(88), PATIENCE, || None), stalled(30, true));
     }
 
     #[test]
     fn workers_are_watched_apart_and_only_while_they_are_to_be() {
         let (mut watchdog, now) = (Watchdog::default(), Instant::now());
         for id in [1, 2] {
-            watchdog.look(id, Pulse::of(1), now, PATIENCE);
+            watchdog.look(id, Pulse::of(1), now, PATIENCE, || None);
         }
         assert!(!watchdog.all_stand_still());
         watchdog.watch_only(&[2]);
-        assert_eq!(watchdog.look(2, Pulse::of(1), now + secs(40), PATIENCE), stalled(40, true));
+        assert_eq!(watchdog.look(2, Pulse::of(1), now + secs(40), PATIENCE, || None), stalled(40, true));
         assert!(watchdog.all_stand_still());
-        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(40), PATIENCE), Finding::Moves, "seen anew");
+        assert_eq!(
+            watchdog.look(1, Pulse::of(1), now + secs(40), PATIENCE, || None),
+            Finding::Moves,
+            "seen anew"
+        );
         assert!(!watchdog.all_stand_still());
         watchdog.watch_only(&[]);
         assert!(!watchdog.all_stand_still(), "nobody does");
     }
 
     #[test]
+    fn who_is_traced_or_dumps_core_is_excused() {
+        for (tracer_pid, core_dumping, expected) in [
+            (Some("0"), Some("0"), None),
+            (Some("4711"), Some("0"), Some(Excuse::Traced(4711))),
+            (Some("0"), Some("1"), Some(Excuse::DumpsCore)),
+            (Some("4711"), Some("1"), Some(Excuse::DumpsCore)),
+            // a kernel before 4.15
+            (Some("4711"), None, Some(Excuse::Traced(4711))),
+            // it is gone, or nobody may look
+            (None, None, None),
+            (Some("?"), Some("?"), None),
+        ] {
+            assert_eq!(Excuse::of(tracer_pid, core_dumping), expected, "{tracer_pid:?} {core_dumping:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_excused_is_told_of_once_and_has_all_its_time_when_that_is_over() {
+        let (mut watchdog, now) = (Watchdog::default(), Instant::now());
+        let mut look = |at, excuse| watchdog.look(1, Pulse::of(1), now + secs(at), PATIENCE, || excuse);
+        let traced = Some(Excuse::Traced(4711));
+        let excused = |anew| Finding::Excused { excuse: Excuse::Traced(4711), anew };
+        assert_eq!(look(0, None), Finding::Moves);
+        assert_eq!(look(29, traced), Finding::Moves, "it needs no excuse yet");
+        assert_eq!(look(30, traced), excused(true));
+        for at in [31, 500, 1_000] {
+            assert_eq!(look(at, traced), excused(false));
+        }
+        assert_eq!(look(1_001, None), Finding::Moves);
+        assert_eq!(look(1_030, None), Finding::Moves);
+        assert_eq!(look(1_031, None), stalled(30, true));
+        assert_eq!(look(1_032, traced), excused(true), "it was left, and a debugger comes");
+        assert!(!watchdog.all_stand_still());
+    }
+
+    #[test]
     fn lost_time_counts_for_nobody() {
         let (mut watchdog, now) = (Watchdog::default(), Instant::now());
-        watchdog.look(1, Pulse::of(1), now, PATIENCE);
+        watchdog.look(1, Pulse::of(1), now, PATIENCE, || None);
         watchdog.put_off(secs(100));
-        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(99), PATIENCE), Finding::Moves);
-        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(129), PATIENCE), Finding::Moves);
-        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(130), PATIENCE), stalled(30, true));
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(99), PATIENCE, || None), Finding::Moves);
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(129), PATIENCE, || None), Finding::Moves);
+        assert_eq!(watchdog.look(1, Pulse::of(1), now + secs(130), PATIENCE, || None), stalled(30, true));
     }
 
     #[test]
@@ -253,14 +341,14 @@ mod tests {
             let (mut vigil, mut watchdog, mut now) =
                 (Vigil::new(secs(0)), Watchdog::default(), Instant::now());
             vigil.look(now, secs(0), PACE);
-            watchdog.look(1, Pulse::of(1), now, PATIENCE);
+            watchdog.look(1, Pulse::of(1), now, PATIENCE, || None);
             let half_paces = PATIENCE.as_secs() * 2;
             let ends = (1..=half_paces).any(|_| {
                 vigil.wait_until(Some(now + ms(wait)));
                 now += ms(wait + work);
                 let held_up = vigil.look(now, secs(0), PACE).expect("it is late");
                 watchdog.put_off(held_up.lost);
-                watchdog.look(1, Pulse::of(1), now, PATIENCE) != Finding::Moves
+                watchdog.look(1, Pulse::of(1), now, PATIENCE, || None) != Finding::Moves
             });
             assert!(ends, "{wait} ms of waiting, {work} ms of work");
         }

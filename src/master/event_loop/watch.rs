@@ -99,9 +99,12 @@ impl EventLoop {
     fn look_at_loop(&mut self, id: WorkerId, now: Instant) {
         let Some(area) = self.book.area(id) else { return };
         let pulse = area.pulse();
-        match self.watch.watchdog.look(id, pulse, now, self.in_force.config.stall_timeout) {
+        let (patience, pid) = (self.in_force.config.stall_timeout, self.reference(id).pid);
+        match self.watch.watchdog.look(id, pulse, now, patience, || evidence::excuse(pid)) {
             Finding::Moves => {}
             Finding::MovesAgain(after) => report::moves_again(&self.reference(id), after),
+            Finding::Excused { excuse, anew: true } => report::left_alone(&self.reference(id), excuse),
+            Finding::Excused { anew: false, .. } => {}
             Finding::Stalled { stalled_for, anew } => {
                 if anew {
                     let evidence = self.gather(id, &area, stalled_for + self.pace());

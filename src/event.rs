@@ -201,7 +201,9 @@ pub struct Evidence {
     /// Method and target of the request that the program was called for, as the client sent it: what is no visible ASCII
     /// is written as `\xHH`, and a target beyond 120 octets is cut and ends in `...`.
     pub request: Option<String>,
-    /// For how long the program has had that request, to a second; in JSON in milliseconds.
+    /// For how long the program has been at that request in this turn of the loop, to a second: since the turn began, but no
+    /// longer than the loop was seen to stand still. It is not how long ago the request came: that may have waited before
+    /// the turn, and a future or a stream that is gone on with begins at zero in every turn. In JSON in milliseconds.
     #[serde(rename = "request_age_ms", serialize_with = "as_millis")]
     pub request_age: Option<Duration>,
     /// What its thread does as the kernel sees it: `State` in /proc/PID/status, `S (sleeping)` for instance.

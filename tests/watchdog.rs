@@ -263,8 +263,8 @@ fn a_worker_that_nobody_can_replace_is_told_of_once_and_left() {
 }
 
 /// Stops everybody for so long, in the worst order: the master has seen its workers stand still when it is stopped itself,
-/// and goes on some time before they do.
-fn suspend(server: &Server, time: Duration) {
+/// and goes on some time before they do. Returns which workers were stopped.
+fn suspend(server: &Server, time: Duration) -> Vec<i32> {
     let workers = children(server.pid());
     let signal = |pids: &[i32], signal: &str| {
         let pids = pids.iter().map(ToString::to_string);
@@ -274,12 +274,15 @@ fn suspend(server: &Server, time: Duration) {
     // it looks every 750 ms, and none of the limits is over yet
     thread::sleep(Duration::from_millis(900));
     signal(&[server.pid()], "STOP");
+    let is_stopped = |pid: &i32| status_field(*pid, "State").is_some_and(|state| state.starts_with('T'));
+    let stopped = workers.iter().copied().filter(is_stopped).collect();
     thread::sleep(time);
     signal(&[server.pid()], "CONT");
     let held_up = |line: &Value| line["late_ms"].as_u64().is_some_and(|ms| ms > 1_000);
     server.wait_for("the master notices", held_up);
     thread::sleep(Duration::from_millis(300));
     signal(&workers, "CONT");
+    stopped
 }
 
 #[test]
@@ -299,8 +302,8 @@ fn a_suspended_machine_kills_nobody() {
         idle = server.connect();
         idle.get("/pid").pid() != drainer
     });
-    // one drains, and has a request under way that ends in time ...
-    busy.send("GET /hang?ms=1000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    // one drains, and has a request under way that ends in time, but not before all are stopped ...
+    busy.send("GET /hang?ms=2500 HTTP/1.1\r\nHost: test\r\n\r\n");
     kill(drainer, "TERM");
     server.wait_for("drain", |line| line["message"] == "drain sent" && line["pid"] == drainer);
     // ... one boots, and one serves
@@ -308,7 +311,8 @@ fn a_suspended_machine_kills_nobody() {
     let booting = server.listening().into_iter().find(|(_, pid)| !before.iter().any(|old| old.1 == *pid));
     kill(booting.expect("the drainer's replacement").1, "KILL");
     server.wait("another one boots", || server.events("fork").len() == 5);
-    suspend(&server, Duration::from_secs(6));
+    let stopped = suspend(&server, Duration::from_secs(6));
+    assert!(stopped.contains(&drainer), "it had gone before it could be suspended");
     fs::remove_file(&hangs).unwrap();
     let answer = busy.read_answer().expect("the answer that was under way");
     assert_eq!((answer.pid(), answer.closes()), (drainer, true));

@@ -54,9 +54,13 @@ const GOOD: Files = &[
     ("sys/class/net/eth0/queues/rx-3/rps_cpus", "0\n"),
     ("sys/class/net/eth0/queues/tx-0/xps_cpus", "1\n"),
     ("proc/irq/40/effective_affinity_list", "0\n"),
+    ("proc/irq/40/eth0-TxRx-0/.keep", "a directory\n"),
     ("proc/irq/41/effective_affinity_list", "1\n"),
+    ("proc/irq/41/eth0-TxRx-1/.keep", "a directory\n"),
     ("proc/irq/42/effective_affinity_list", "2\n"),
+    ("proc/irq/42/eth0-TxRx-2/.keep", "a directory\n"),
     ("proc/irq/43/effective_affinity_list", "3\n"),
+    ("proc/irq/43/eth0-TxRx-3/.keep", "a directory\n"),
 ];
 
 fn probed(name: &'static str, needed: bool, present: bool) -> Probed {
@@ -302,7 +306,8 @@ fn a_network_card_is_judged_by_its_queues_and_the_cores_that_serve_them() {
     let same: Vec<(String, &str)> =
         (40..44).map(|irq| (format!("proc/irq/{irq}/effective_affinity_list"), "0")).collect();
     let same: Vec<(&str, &str)> = same.iter().map(|(path, text)| (path.as_str(), *text)).collect();
-    let spread = ["1 core(s) take all", "echo 1 > /proc/irq/41/smp_affinity_list", "echo 3 > /proc/irq/43/"];
+    let spread =
+        ["1 core(s) take in all", "echo 1 > /proc/irq/41/smp_affinity_list", "echo 3 > /proc/irq/43/"];
     expect("irq_affinity", &same, Better, &spread);
     expect("irq_affinity", &[], Ok, &["eth0: 4 queue(s) on core(s) 0-3"]);
     // a card with one queue has nothing to spread, and RPS may help
@@ -322,6 +327,54 @@ fn a_network_card_is_judged_by_its_queues_and_the_cores_that_serve_them() {
     let shares =
         ["echo 5 > /sys/class/net/eth0/queues/tx-0/xps_cpus", "echo a > /sys/class/net/eth0/queues/tx-1/"];
     expect("packet_steering", &two, Better, &shares);
+}
+
+/// A virtio card with two queues of each kind, whose interrupts go to these cores: config, input.0, output.0, input.1, output.1.
+fn virtio(targets: [&str; 5], cores: &str) -> Report {
+    let names = ["config", "input.0", "output.0", "input.1", "output.1"];
+    let mut files = vec![
+        ("proc/self/status".to_owned(), NOBODY.replace("0-3", cores)),
+        ("sys/class/net/eth0/queues/rx-2/rps_cpus".to_owned(), String::new()),
+        ("sys/class/net/eth0/queues/rx-3/rps_cpus".to_owned(), String::new()),
+        ("sys/class/net/eth0/device/msi_irqs/44".to_owned(), "msix".to_owned()),
+    ];
+    for (irq, (name, target)) in (40..).zip(names.iter().zip(targets)) {
+        files.push((format!("proc/irq/{irq}/effective_affinity_list"), target.to_owned()));
+        files.push((format!("proc/irq/{irq}/virtio0-{name}/.keep"), "a directory".to_owned()));
+        files.push((format!("proc/irq/{irq}/eth0-TxRx-{}/.keep", irq - 40), String::new()));
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    examine(&files, rings())
+}
+
+#[test]
+fn only_a_virtio_cards_receive_queues_are_judged_and_spread() {
+    // input.0 and input.1 are at 41 and 43; what the others do does not count
+    for cores in ["0-1", "0-3"] {
+        for targets in [["0"; 5], ["0", "1", "0", "1", "0"], ["2", "0", "1", "0", "3"]] {
+            let (verdict, words) = said(&virtio(targets, cores), "irq_affinity");
+            assert_eq!(verdict, Better, "{cores} {targets:?}: {words}");
+            let typed = "echo 0 > /proc/irq/41/smp_affinity_list; echo 1 > /proc/irq/43/smp_affinity_list";
+            assert!(words.ends_with(&format!("| {typed}")), "{cores} {targets:?}: {words}");
+        }
+        let (verdict, words) = said(&virtio(["0", "0", "0", "1", "0"], cores), "irq_affinity");
+        assert_eq!(verdict, Ok, "{cores}: {words}");
+        assert!(words.contains("2 queue(s) on core(s) 0-1"), "{cores}: {words}");
+    }
+}
+
+#[test]
+fn interrupts_without_telling_names_are_unknown() {
+    let unnamed = [("proc/irq/41/eth0-TxRx-1/.keep", ""), ("proc/irq/41/eth0-1/.keep", "a directory")];
+    expect("irq_affinity", &unnamed, Unknown, &["interrupts of eth0", "uringd doctor irq_affinity"]);
+    // one has nothing to be told apart from
+    let one = ["rx-1", "rx-2", "rx-3"].map(|queue| format!("sys/class/net/eth0/queues/{queue}/rps_cpus"));
+    let one = one.each_ref().map(|path| (path.as_str(), ""));
+    let unnamed = ("proc/irq/40/eth0-TxRx-0/.keep", "");
+    let others =
+        ["41/eth0-TxRx-1", "42/eth0-TxRx-2", "43/eth0-TxRx-3"].map(|irq| format!("proc/irq/{irq}/.keep"));
+    let others = others.each_ref().map(|path| (path.as_str(), ""));
+    expect("irq_affinity", &[&one[..], &others, &[unnamed]].concat(), Ok, &["1 queue |"]);
 }
 
 #[test]

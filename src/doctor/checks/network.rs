@@ -2,9 +2,10 @@
 //!
 //! Neighbours: `machine`, and its sets of cores.
 
-use super::Finding;
+use super::{Finding, Verdict};
 use crate::config::options::format_cores;
 use crate::doctor::machine::{Machine, parse_list};
+use std::collections::BTreeMap;
 
 /// Half of the default range.
 const PORTS_MIN: u64 = 14_000;
@@ -74,7 +75,7 @@ pub fn busy_poll(machine: &Machine) -> Finding {
             match read + poll {
                 0 => Finding::ok(now, "off"),
                 _ => Finding::new(
-                    super::Verdict::Unknown,
+                    Verdict::Unknown,
                     now,
                     "cores poll the network card instead of sleeping: measure what that buys",
                 ),
@@ -104,41 +105,46 @@ fn cards(machine: &Machine) -> Vec<Card> {
 
 const NO_CARD: &str = "no network card can be seen here (a container's is its host's)";
 
-/// Whether the queues of a card interrupt different cores.
+/// Whether the receive queues of a card interrupt different cores.
 pub fn irq_affinity(machine: &Machine) -> Finding {
     let cards = cards(machine);
     if cards.is_empty() {
         return Finding::unknown(NO_CARD);
     }
-    let (mut now, mut set, mut reasons, mut unread) = (vec![], vec![], vec![], vec![]);
+    let (mut now, mut set, mut reasons, mut untold) = (vec![], vec![], vec![], vec![]);
     for Card { name, receive, .. } in &cards {
-        let interrupts = interrupts(machine, name);
-        let mut targets: Vec<usize> = interrupts.iter().flat_map(|irq| targets(machine, irq)).collect();
+        let vectors = receive_vectors(machine, name, receive.len());
+        let mut targets: Vec<usize> = vectors.iter().flat_map(|irq| targets(machine, irq)).collect();
         targets.sort_unstable();
         targets.dedup();
+        if receive.len() == 1 && targets.is_empty() {
+            // nothing to spread, whatever its interrupt is called
+            now.push(format!("{name}: 1 queue"));
+            continue;
+        }
         if targets.is_empty() {
-            unread.push(name.as_str());
+            untold.push(name.as_str());
             continue;
         }
         now.push(format!("{name}: {} queue(s) on core(s) {}", receive.len(), format_cores(&targets)));
         let reachable = receive.len().min(machine.cores.len().max(1));
         if receive.len() > 1 && targets.len() < reachable {
-            reasons.push(format!("{} core(s) take all of its interrupts", targets.len()));
-            let cores = machine.cores.iter().cycle();
-            set.extend(
-                interrupts
-                    .iter()
-                    .zip(cores)
-                    .map(|(irq, core)| format!("echo {core} > /proc/irq/{irq}/smp_affinity_list")),
-            );
+            reasons.push(format!("{} core(s) take in all of its packets", targets.len()));
+            let spread = vectors.iter().zip(machine.cores.iter().cycle());
+            set.extend(spread.map(|(irq, core)| format!("echo {core} > /proc/irq/{irq}/smp_affinity_list")));
         }
     }
-    match (reasons.is_empty(), now.is_empty()) {
-        (false, _) => Finding::better(now.join("; "), reasons.join("; ")).with(set),
-        (true, true) => {
-            Finding::unknown(format!("the interrupts of {} cannot be read here", unread.join(", ")))
-        }
-        (true, false) => Finding::ok(now.join("; "), ""),
+    if !untold.is_empty() {
+        let untold = untold.join(", ");
+        reasons.push(format!(
+            "which interrupts of {untold} are receive queues' cannot be told here (see `uringd doctor irq_affinity`)"
+        ));
+    }
+    let (now, reasons) = (now.join("; "), reasons.join("; "));
+    match (set.is_empty(), untold.is_empty()) {
+        (false, _) => Finding::better(now, reasons).with(set),
+        (true, false) => Finding::new(Verdict::Unknown, now, reasons),
+        (true, true) => Finding::ok(now, reasons),
     }
 }
 
@@ -146,10 +152,33 @@ pub fn irq_affinity(machine: &Machine) -> Finding {
 fn interrupts(machine: &Machine, card: &str) -> Vec<String> {
     let device = format!("sys/class/net/{card}/device");
     let own = machine.root.names(format!("{device}/msi_irqs"));
-    let mut interrupts =
-        if own.is_empty() { machine.root.names(format!("{device}/../msi_irqs")) } else { own };
-    interrupts.sort_by_key(|irq| irq.parse::<u32>().unwrap_or(u32::MAX));
-    interrupts
+    if own.is_empty() { machine.root.names(format!("{device}/../msi_irqs")) } else { own }
+}
+
+/// The numbers of the interrupts of a card's receive queues, in the order of the queues; none where names do not tell of each.
+/// A card has others as well: for changes of its state, for queues that only send, for queues that are not in use.
+fn receive_vectors(machine: &Machine, card: &str, queues: usize) -> Vec<String> {
+    let named = interrupts(machine, card).into_iter().filter_map(|irq| {
+        // drivers' names for it are directories here
+        let names = machine.root.names(format!("proc/irq/{irq}"));
+        let queue = names.iter().find_map(|name| receive_queue(name)).filter(|queue| *queue < queues)?;
+        Some((queue, irq))
+    });
+    let named: BTreeMap<usize, String> = named.collect();
+    if named.len() == queues { named.into_values().collect() } else { Vec::new() }
+}
+
+/// Which receive queue an interrupt of this name is for: `virtio0-input.1`, `eth0-rx-1`, `i40e-eth0-TxRx-1`, `eth0-Tx-Rx-1`.
+fn receive_queue(name: &str) -> Option<usize> {
+    let (driver, queue) = name.rsplit_once(['-', '.'])?;
+    let dot = name.as_bytes()[driver.len()] == b'.';
+    let receives = if dot {
+        driver.starts_with("virtio") && driver.ends_with("-input")
+    } else {
+        let driver = driver.to_ascii_lowercase();
+        driver.ends_with("-rx") || driver.ends_with("-txrx")
+    };
+    queue.parse().ok().filter(|_| receives)
 }
 
 /// The cores that an interrupt really goes to; where the kernel does not say, those that it may go to.
@@ -222,5 +251,17 @@ mod tests {
         assert_eq!(mask(&[31]), "80000000");
         assert_eq!(mask(&[0, 32]), "1,00000001");
         assert_eq!(mask(&[65]), "2,00000000,00000000");
+    }
+
+    #[test]
+    fn receive_queues_are_told_by_the_names_of_their_interrupts() {
+        for name in ["virtio0-input.3", "eth0-rx-3", "i40e-eth0-TxRx-3", "ens5-Tx-Rx-3"] {
+            assert_eq!(receive_queue(name), Some(3), "{name}");
+        }
+        let others =
+            ["virtio0-config", "virtio0-output.3", "virtio4-input", "eth0-tx-3", "eth0", "eth0-3", ""];
+        for name in others.into_iter().chain(["virtio0-virtqueues", "eth0-rx-", "smp_affinity", "node"]) {
+            assert_eq!(receive_queue(name), None, "{name}");
+        }
     }
 }

@@ -91,8 +91,9 @@ fn row(found: Finding, page: Page) -> Row {
     let facts = page.facts;
     let set = match verdict {
         Verdict::Wrong | Verdict::Better if set.is_empty() => facts.set,
-        Verdict::Wrong | Verdict::Better => set,
-        Verdict::Unknown | Verdict::Ok => Vec::new(),
+        // what is unknown may have something to be tried, but nothing that the page advises everybody
+        Verdict::Wrong | Verdict::Better | Verdict::Unknown => set,
+        Verdict::Ok => Vec::new(),
     };
     Row {
         knob: page.title,

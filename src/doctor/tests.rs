@@ -317,15 +317,26 @@ fn a_network_card_is_judged_by_its_queues_and_the_cores_that_serve_them() {
         ("sys/class/net/eth0/queues/rx-3/rps_cpus", ""),
     ];
     expect("irq_affinity", &[&one[..], &same].concat(), Ok, &["1 queue(s) on core(s) 0"]);
-    expect("packet_steering", &one, Better, &["echo f > /sys/class/net/eth0/queues/rx-0/rps_cpus"]);
+    let mask = "echo e > /sys/class/net/eth0/queues/rx-0/rps_cpus";
+    expect("packet_steering", &one, Unknown, &["measure it", mask]);
+    let second = ("proc/irq/40/effective_affinity_list", "1");
+    expect("packet_steering", &[&one[..], &[second]].concat(), Unknown, &["echo d > "]);
+    // where the interrupted core is not known no mask is made up
+    let unnamed = ("proc/irq/40/eth0-TxRx-0/.keep", "");
+    let unnamed = [&one[..], &[unnamed, ("sys/class/net/eth0/device/msi_irqs/41", "")]].concat();
+    let (verdict, words) = said(&examine(&unnamed, rings()), "packet_steering");
+    assert_eq!((verdict, words.contains("echo")), (Unknown, false), "{words}");
     let on = ("sys/class/net/eth0/queues/rx-0/rps_cpus", "f");
     expect("packet_steering", &[&one[..], &[on]].concat(), Ok, &["1 queue(s) for 4 core(s)"]);
     let two = [
         ("sys/class/net/eth0/queues/tx-0/xps_cpus", "0"),
         ("sys/class/net/eth0/queues/tx-1/xps_cpus", "00,00000000"),
     ];
-    let shares =
-        ["echo 5 > /sys/class/net/eth0/queues/tx-0/xps_cpus", "echo a > /sys/class/net/eth0/queues/tx-1/"];
+    let shares = [
+        "a hash chooses",
+        "echo 5 > /sys/class/net/eth0/queues/tx-0/xps_cpus",
+        "echo a > /sys/class/net/eth0/queues/tx-1/",
+    ];
     expect("packet_steering", &two, Better, &shares);
 }
 

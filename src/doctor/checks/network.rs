@@ -188,43 +188,72 @@ fn targets(machine: &Machine, irq: &str) -> Vec<usize> {
     parse_list(&read("effective_affinity_list").or_else(|| read("smp_affinity_list")).unwrap_or_default())
 }
 
-/// RPS where there are fewer queues than cores, XPS where there are several to send from
-/// (Documentation/networking/scaling.rst).
+/// RPS where there are fewer queues than cores, which only a measurement decides, and XPS where there are several to send
+/// from (Documentation/networking/scaling.rst).
 pub fn packet_steering(machine: &Machine) -> Finding {
     let cards = cards(machine);
     if cards.is_empty() {
         return Finding::unknown(NO_CARD);
     }
     let cores = machine.cores.len();
-    let (mut now, mut set, mut reasons) = (vec![], vec![], vec![]);
+    let (mut now, mut rps, mut xps) = (vec![], vec![], vec![]);
+    let mut few = vec![];
     for Card { name, receive, send } in &cards {
         let off = |queue: &str, file: &str| {
             let mask = machine.root.text(format!("sys/class/net/{name}/queues/{queue}/{file}"));
             mask.is_some_and(|mask| mask.chars().all(|c| c == '0' || c == ','))
         };
         now.push(format!("{name}: {} queue(s) for {cores} core(s)", receive.len()));
-        let echo = |queue: &String, file: &str, mask: String| {
-            format!("echo {mask} > /sys/class/net/{name}/queues/{queue}/{file}")
+        let echo = |queue: &str, file: &str, cores: &[usize]| {
+            format!("echo {} > /sys/class/net/{name}/queues/{queue}/{file}", mask(cores))
         };
-        let few = receive.len() < cores;
-        if few && receive.iter().any(|queue| off(queue, "rps_cpus")) {
-            reasons.push(format!("{} core(s) may be all that take in packets, without RPS", receive.len()));
-            set.extend(receive.iter().map(|queue| echo(queue, "rps_cpus", mask(&machine.cores))));
+        if receive.len() < cores && receive.iter().any(|queue| off(queue, "rps_cpus")) {
+            few.push(receive.len().to_string());
+            let helpers = helpers(machine, name, receive.len());
+            let known = (0..).zip(helpers).filter(|(_, cores)| !cores.is_empty());
+            rps.extend(
+                known.map(|(number, cores): (usize, _)| echo(&format!("rx-{number}"), "rps_cpus", &cores)),
+            );
         }
         if send.len() > 1 && send.iter().all(|queue| off(queue, "xps_cpus")) {
-            reasons.push("which queue a core sends from is chance, without XPS".to_owned());
             let shares = send.iter().enumerate().map(|(place, queue)| {
                 let share: Vec<usize> =
                     machine.cores.iter().copied().skip(place).step_by(send.len()).collect();
-                echo(queue, "xps_cpus", mask(&share))
+                echo(queue, "xps_cpus", &share)
             });
-            set.extend(shares);
+            xps.extend(shares);
         }
     }
-    if reasons.is_empty() {
-        return Finding::ok(now.join("; "), "");
+    let mut reasons = vec![];
+    if !xps.is_empty() {
+        reasons.push(
+            "without XPS a hash chooses a connection's queue, and cores send from each other's".to_owned(),
+        );
     }
-    Finding::better(now.join("; "), reasons.join("; ")).with(set)
+    if !few.is_empty() {
+        reasons.push(format!(
+            "{} core(s) may be all that take in packets; RPS shares that out, and costs where there are few: measure it",
+            few.join(", ")
+        ));
+    }
+    let (now, reasons) = (now.join("; "), reasons.join("; "));
+    match (xps.is_empty(), few.is_empty()) {
+        (false, _) => Finding::better(now, reasons).with([xps, rps].concat()),
+        (true, false) => Finding::new(Verdict::Unknown, now, reasons).with(rps),
+        (true, true) => Finding::ok(now, reasons),
+    }
+}
+
+/// To which cores each of a card's receive queues may pass packets on: all but the one that it interrupts, which has enough to
+/// do. None where that is not known.
+fn helpers(machine: &Machine, card: &str, queues: usize) -> Vec<Vec<usize>> {
+    let vectors = receive_vectors(machine, card, queues);
+    let others = |irq: &String| {
+        let taken = targets(machine, irq);
+        let rest = machine.cores.iter().copied().filter(|core| !taken.contains(core));
+        if taken.is_empty() { Vec::new() } else { rest.collect() }
+    };
+    vectors.iter().map(others).collect()
 }
 
 /// As the kernel reads and writes sets of cores in hexadecimal: groups of 32, the highest first.

@@ -245,6 +245,14 @@ fn control_groups_of_both_versions_bind_from_the_inside_out() {
     expect("cpu_quota", &[(&max, "50000 100000")], Better, &["0.50 core(s)", "stops for the rest"]);
     let stopped = (stat.as_str(), "nr_periods 36\nnr_throttled 29\n");
     expect("cpu_quota", &[(&max, "200000 100000"), stopped], Better, &["29 of 36 periods"]);
+    let share = |text| [(max.as_str(), "200000 100000"), (stat.as_str(), text)];
+    expect("cpu_quota", &share("nr_periods 100\nnr_throttled 1\n"), Better, &["1 of 100 periods"]);
+    // a burst is not for ever a reason to act
+    expect("cpu_quota", &share("nr_periods 101\nnr_throttled 1\n"), Ok, &["2 worker(s)", "1 of 101 periods"]);
+    // a parent that stops more often counts, however few its periods
+    let parent = ("sys/fs/cgroup/system.slice/cpu.stat", "nr_periods 10\nnr_throttled 5\n");
+    let rare = share("nr_periods 10000\nnr_throttled 50\n");
+    expect("cpu_quota", &[&rare[..], &[parent]].concat(), Better, &["5 of 10 periods"]);
     // a parent's quota binds as well
     expect("cpu_quota", &[("sys/fs/cgroup/system.slice/cpu.max", "150000 100000")], Ok, &["1.50"]);
     expect("memory_limit", &[(&memory, "1073741824")], Ok, &["1024MiB"]);
@@ -255,7 +263,8 @@ fn control_groups_of_both_versions_bind_from_the_inside_out() {
         &["128MiB", "4 worker(s) may come to need 320MiB"],
     );
     let killed = (events.as_str(), "low 0\noom 3\noom_kill 2\n");
-    expect("memory_limit", &[(&memory, "1073741824"), killed], Better, &["killed 2 process(es)"]);
+    expect("memory_limit", &[(&memory, "1073741824"), killed], Unknown, &["killed 2 process(es)"]);
+    expect("memory_limit", &[(&memory, "134217728"), killed], Better, &["may come to need"]);
 
     let one = ("proc/self/cgroup", "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/\n");
     let quota = ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "300000");

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `machine` reads limits and control groups.
 
-use super::Finding;
+use super::{Finding, Verdict};
 use crate::config::DESCRIPTOR_RESERVE;
 use crate::config::options::DEFAULT_MAX_CONNECTIONS;
 use crate::doctor::machine::Machine;
@@ -87,11 +87,6 @@ pub fn memory_limit(machine: &Machine) -> Finding {
     let Some(limit) = limits.filter(|limit| *limit < 1 << 60).min() else {
         return Finding::ok("no limit", "");
     };
-    let killed = killed(&[read("memory.events"), read("memory.oom_control")].concat());
-    if killed > 0 {
-        let reason = format!("the kernel has killed {killed} process(es) here for lack of it");
-        return Finding::better(size(limit), reason);
-    }
     let workers = machine.workers() as u64;
     let wanted = POOL_OCTETS + workers * WORKER_OCTETS;
     if limit < wanted {
@@ -99,7 +94,17 @@ pub fn memory_limit(machine: &Machine) -> Finding {
             format!("{workers} worker(s) may come to need {} (--file-cache is 32MiB each)", size(wanted));
         return Finding::better(size(limit), reason);
     }
-    Finding::ok(size(limit), "")
+    match killed(&[read("memory.events"), read("memory.oom_control")].concat()) {
+        0 => Finding::ok(size(limit), ""),
+        // once, long ago, or every hour: the counter does not tell
+        killed => Finding::new(
+            Verdict::Unknown,
+            size(limit),
+            format!(
+                "the kernel has killed {killed} process(es) here for lack of it since the group was made"
+            ),
+        ),
+    }
 }
 
 /// `oom_kill N`, in this group's file: those above count what happened elsewhere.

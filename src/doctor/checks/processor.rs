@@ -23,6 +23,8 @@ pub(in crate::doctor) struct Layout {
 }
 
 const CPU: &str = "sys/devices/system/cpu";
+/// In percent of the periods. Fewer are a burst at the start or once a day, and are remembered until the group is gone.
+const STOPPED_MIN: u64 = 1;
 
 pub(in crate::doctor) fn layout(machine: &Machine) -> Layout {
     let root = &machine.root;
@@ -102,19 +104,18 @@ pub fn cpu_quota(machine: &Machine) -> Finding {
     };
     let now = format!("{quota:.2} core(s)");
     let (throttled, periods) = throttled(machine, &groups);
-    if throttled > 0 {
-        let reason = format!(
-            "it has been stopped in {throttled} of {periods} periods, each time until the period was over"
-        );
-        return Finding::better(now, reason);
+    let stopped = format!("it has been stopped in {throttled} of {periods} periods");
+    if throttled > 0 && throttled * 100 >= periods * STOPPED_MIN {
+        return Finding::better(now, stopped + ", each time until the period was over");
     }
     if quota < 1.0 {
         return Finding::better(now, "a worker that is busy stops for the rest of every period");
     }
-    Finding::ok(now, format!("{} worker(s), not pinned", machine.workers()))
+    let workers = format!("{} worker(s), not pinned", machine.workers());
+    Finding::ok(now, if throttled > 0 { format!("{workers}; {stopped}") } else { workers })
 }
 
-/// `nr_throttled` and `nr_periods` of the group that counts most.
+/// `nr_throttled` and `nr_periods`, both since the group was made, of the group in which they are the largest share.
 fn throttled(machine: &Machine, groups: &[String]) -> (u64, u64) {
     let counts = groups.iter().filter_map(|group| {
         let text = machine.root.text(format!("{group}/cpu.stat"))?;
@@ -122,7 +123,8 @@ fn throttled(machine: &Machine, groups: &[String]) -> (u64, u64) {
             |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
         Some((count("nr_throttled ")?, count("nr_periods ")?))
     });
-    counts.max().unwrap_or((0, 0))
+    let shares = counts.filter(|(_, periods)| *periods > 0);
+    shares.max_by(|one, other| (one.0 * other.1).cmp(&(other.0 * one.1))).unwrap_or((0, 0))
 }
 
 /// How the cores' clock is chosen.

@@ -20,8 +20,9 @@ use std::cell::{Cell, RefCell};
 use std::mem;
 use std::time::SystemTime;
 
-/// Room for lines, twice: one half is written while the other is filled. What a loop's turn can bring at most (256 buffers
-/// full of pipelined requests of the shortest kind) fits into both together; memory that was never needed costs nothing.
+/// Room for lines, twice: one half is written while the other is filled. It is not for the most that a loop's turn can bring:
+/// 256 buffers full of pipelined requests of the shortest kind make more lines than fit into both together, and the rest is
+/// dropped and counted. Memory that was never needed costs nothing.
 const HALF_OCTETS: usize = 1 << 20;
 
 /// Records whose room stays allocated.

@@ -767,6 +767,52 @@ process.on('SIGUSR2', () => worker.disconnect());
     assert_eq!(lines_of(&log).len(), 1);
 }
 
+/// `tuning/logrotate.conf` with these paths, to be run at once. What it needs to keep is put into the directory.
+fn logrotate(directory: &Path, log: &Path, pid_file: &Path) -> Command {
+    let example =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/logrotate.conf")).unwrap();
+    let configuration = example
+        .replace("/var/log/uringd/access.log", log.to_str().unwrap())
+        .replace("/run/uringd.pid", pid_file.to_str().unwrap())
+        // nobody's, should this machine have that one
+        .replace("uringd.service", "uringd-of-a-test.service");
+    assert!(configuration.contains("delaycompress"));
+    let file = directory.join("logrotate.conf");
+    fs::write(&file, configuration).unwrap();
+    // logrotate reads no configuration that others may write, and rotates in no such directory
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut command = Command::new("logrotate");
+    command.arg("--force").arg("--state").arg(directory.join("state")).arg(file);
+    command
+}
+
+/// The service manager is asked first, then the file with the process ID; to find neither is an error.
+#[test]
+fn logrotate_fails_where_nobody_can_be_told_to_reopen() {
+    if Command::new("logrotate").arg("--version").output().is_err() {
+        return skip("there is no `logrotate` here");
+    }
+    // what `systemctl is-active` ends with: active, inactive, not found
+    for (status, told) in [(0, true), (3, false), (127, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, calls) = (directory.path().join("access.log"), directory.path().join("calls"));
+        fs::write(&log, "a line\n").unwrap();
+        let systemctl = directory.path().join("systemctl");
+        let script = format!("#!/bin/sh\necho \"$*\" >> {}\nexit {status}\n", calls.display());
+        fs::write(&systemctl, script).unwrap();
+        fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o700)).unwrap();
+        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+        let mut command = logrotate(directory.path(), &log, &directory.path().join("uringd.pid"));
+        let output = command.env("PATH", path).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let calls = fs::read_to_string(calls).unwrap();
+        let kill = "kill --kill-whom=main -s USR1 uringd-of-a-test.service";
+        assert_eq!(output.status.success(), told, "{status}: {errors}");
+        assert_eq!(calls.lines().any(|call| call == kill), told, "{status}: {calls}");
+        assert_eq!(errors.contains("goes on with the old file"), !told, "{status}: {errors}");
+    }
+}
+
 /// The rotation of `tuning/logrotate.conf`, by the real program, under load.
 #[test]
 fn logrotate_rotates_under_load_and_no_line_is_lost() {
@@ -777,16 +823,6 @@ fn logrotate_rotates_under_load_and_no_line_is_lost() {
     let pid_file = directory.path().join("uringd.pid");
     let mut logged =
         Logged::start(Program::Uringd, &["--workers", "2", "--pid-file", pid_file.to_str().unwrap()]);
-    let example =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/logrotate.conf")).unwrap();
-    let configuration = example
-        .replace("/var/log/uringd/access.log", logged.log().to_str().unwrap())
-        .replace("/run/uringd.pid", pid_file.to_str().unwrap());
-    assert!(configuration.contains("delaycompress"));
-    let (file, state) = (directory.path().join("logrotate.conf"), directory.path().join("state"));
-    fs::write(&file, configuration).unwrap();
-    // logrotate reads no configuration that others may write, and rotates in no such directory
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let done = AtomicBool::new(false);
     let address = logged.server.address;
     let rotations = 6;
@@ -809,8 +845,7 @@ fn logrotate_rotates_under_load_and_no_line_is_lost() {
         for _ in 0..rotations {
             logged.server.wait("lines", || !lines_of(&logged.log()).is_empty());
             let after = logged.server.log().len();
-            let mut logrotate = Command::new("logrotate");
-            let output = logrotate.arg("--force").arg("--state").arg(&state).arg(&file).output().unwrap();
+            let output = logrotate(directory.path(), &logged.log(), &pid_file).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             logged.server.wait_for_after(after, "log reopened", |line| line["message"] == "log reopened");
         }

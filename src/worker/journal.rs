@@ -61,6 +61,8 @@ struct Target {
     /// What is written at a time. Into a pipe no more than leaves as a whole (PIPE_BUF, pipe(7)), so that other workers'
     /// lines cannot come between.
     piece_max: usize,
+    /// Device and inode; `None` if it cannot be looked at.
+    identity: Option<(u64, u64)>,
 }
 
 /// Lines that are being written, perhaps in several pieces.
@@ -80,9 +82,11 @@ struct Trouble {
 impl Target {
     /// This file. One that cannot be looked at is taken for a pipe.
     fn new(file: OwnedFd) -> Target {
-        let kind = fstat(&file).map(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT);
-        let piece_max = if kind == Ok(SFlag::S_IFREG) { usize::MAX } else { libc::PIPE_BUF };
-        Target { file: Arc::new(file), piece_max }
+        let status = fstat(&file).ok();
+        let kind = status.map(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT);
+        let piece_max = if kind == Some(SFlag::S_IFREG) { usize::MAX } else { libc::PIPE_BUF };
+        let identity = status.map(|status| (status.st_dev, status.st_ino));
+        Target { file: Arc::new(file), piece_max, identity }
     }
 }
 
@@ -186,6 +190,8 @@ impl Journal {
 
     fn change_target(&mut self) {
         if let Some((target, _)) = self.next.take_if(|(_, owed)| *owed == 0) {
+            // opened again, it may be the very same file
+            self.torn &= self.target.as_ref().is_some_and(|before| before.identity == target.identity);
             self.log.limit_lines(target.piece_max);
             self.target = Some(target);
         }
@@ -476,6 +482,42 @@ mod tests {
         let lines: Vec<&str> = content.lines().collect();
         assert_eq!(lines.len(), 3, "{content}");
         assert!(lines[0].ends_with("200 1") && lines[2].ends_with("\"GET /lost HTTP/1.1\" 200 1"));
+    }
+
+    /// A journal whose last write ended in the middle of the only line.
+    fn torn(file: OwnedFd) -> Journal {
+        let mut journal = Journal::new(Format::Common, 0, Some(file));
+        journal.next_write(0);
+        line(&journal, "/torn");
+        assert!(journal.next_write(0).is_none());
+        let append = journal.next_write(DELAY_MS).unwrap();
+        let octets = perform(&append, 10);
+        journal.written(append, Ok(octets), DELAY_MS);
+        let append = journal.next_write(DELAY_MS).unwrap();
+        journal.written(append, Err(Errno::ENOSPC), DELAY_MS);
+        journal
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_in_its_own_file_only() {
+        let ((mut old, first), (mut new, second)) = (regular(), regular());
+        let again = first.try_clone().unwrap();
+        let mut journal = torn(first);
+        journal.turn_to(again);
+        journal.next_write(1_000);
+        line(&journal, "/whole");
+        journal.leave(1_000);
+        write_all(&mut journal, 1_000);
+        assert_eq!(content(&mut old).lines().count(), 2, "the same file, opened again");
+
+        let mut journal = torn(regular().1);
+        journal.turn_to(second);
+        journal.next_write(1_000);
+        line(&journal, "/whole");
+        journal.leave(1_000);
+        write_all(&mut journal, 1_000);
+        let content = content(&mut new);
+        assert!(!content.starts_with('\n') && content.lines().count() == 1, "{content:?}");
     }
 
     #[test]

@@ -725,6 +725,24 @@ fn a_reader_that_does_not_read_keeps_no_worker_from_exiting() {
 }
 
 #[test]
+fn a_reader_that_does_not_read_makes_no_drain_a_forced_kill() {
+    let (mut server, _reader) =
+        start_with_stdout(Program::Uringd, &["--workers", "1", "--kill-timeout", "2s"]);
+    let mut idle = server.connect();
+    for _ in 0..200 {
+        idle.get(&format!("/{}", "x".repeat(3_900)));
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    server.wait_gone();
+    let error = server.wait_for("the error", |line| line["level"] == "ERROR");
+    assert_eq!(error["why"], "Operation canceled", "the reader was still waited for");
+    assert_eq!(server.events("exit")[0]["forced"], false);
+    assert_eq!(server.log().last().unwrap()["forced_kills"], 0);
+    drop(idle);
+}
+
+#[test]
 fn a_full_disk_costs_lines_and_is_said_once() {
     let mut server = Server::start(Program::Uringd, &["--workers", "1", "--access-log", "/dev/full"]);
     let mut client = server.connect();

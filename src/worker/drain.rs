@@ -10,6 +10,8 @@ use super::clock::Millis;
 const HALF_CLOSE_BEFORE_MS: Millis = 1_000;
 /// Between what is made up for: several turns.
 const CATCH_UP_MS: Millis = 250;
+/// A worker that has nothing left but lines to write is gone so long before the kill timeout.
+const GONE_BEFORE_MS: Millis = 250;
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Drain {
     close_at: Option<Millis>,
     /// `None`: somebody else sees to that.
     cut_at: Option<Millis>,
+    /// When the master cuts. `None`: there is none.
+    killed_at: Option<Millis>,
 }
 
 impl Drain {
@@ -33,6 +37,7 @@ impl Drain {
             half_close_at: Some(half_close_at),
             close_at: Some(half_close_at + left / 2),
             cut_at: cuts.then_some(now + kill_timeout),
+            killed_at: (!cuts).then_some(now + kill_timeout),
         }
     }
 
@@ -54,10 +59,19 @@ impl Drain {
     /// received. Not by all the time that was lost: the master's kill timer may not have stood still.
     #[cold]
     pub fn catch_up(&mut self, now: Millis) {
-        let times = [&mut self.half_close_at, &mut self.close_at, &mut self.cut_at];
+        let times = [&mut self.half_close_at, &mut self.close_at, &mut self.cut_at, &mut self.killed_at];
         for (at, step) in times.into_iter().zip(1..) {
             *at = at.map(|at| at.max(now + step * CATCH_UP_MS));
         }
+    }
+
+    /// How long the worker may still wait for something that can be done without: so long at most, and no longer than
+    /// until shortly before the master kills it. Where that is very soon, half of what is left.
+    pub fn patience(&self, now: Millis, at_most: Millis) -> Millis {
+        self.killed_at.map_or(at_most, |killed_at| {
+            let left = killed_at.saturating_sub(now);
+            left.saturating_sub(GONE_BEFORE_MS).max(left / 2).min(at_most)
+        })
     }
 
     /// Nobody is waited for any more.
@@ -92,6 +106,20 @@ mod tests {
         let mut early = Drain::new(100, 5_000, true, true);
         early.catch_up(2_000);
         assert!(!early.takes_half_close(4_099) && early.takes_half_close(4_100), "nothing was due");
+    }
+
+    #[test]
+    fn nothing_that_can_be_done_without_is_waited_for_until_the_kill_timeout() {
+        let drain = Drain::new(100, 5_000, true, false);
+        let at = |now| drain.patience(now, 1_000);
+        assert_eq!(
+            [100, 3_850, 4_600, 4_850, 5_000, 5_100, 9_000].map(at),
+            [1_000, 1_000, 250, 125, 50, 0, 0]
+        );
+        assert_eq!(Drain::new(100, 5_000, true, true).patience(5_100, 1_000), 1_000, "nobody kills it");
+        let mut late = Drain::new(100, 5_000, true, false);
+        late.catch_up(60_000);
+        assert_eq!(late.patience(60_500, 1_000), 250);
     }
 
     #[test]

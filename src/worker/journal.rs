@@ -23,8 +23,8 @@ const DELAY_MS: Millis = 250;
 const RETRY_MS: Millis = 50;
 /// For so long no line must have been lost before the log counts as well again.
 const RECOVERY_MS: Millis = 1_000;
-/// How long a worker that is about to exit waits for its last lines to be taken.
-const PATIENCE_MS: Millis = 1_000;
+/// How long a worker that is about to exit waits for its last lines to be taken, at most.
+pub const PATIENCE_MS: Millis = 1_000;
 
 /// See the module's comment.
 pub struct Journal {
@@ -283,9 +283,9 @@ impl Journal {
         mem::take(&mut self.dropped)
     }
 
-    /// The worker is about to exit: what is here is written at once, and what is not taken soon is lost.
-    pub fn leave(&mut self, now: Millis) {
-        self.leaves_by.get_or_insert(now + PATIENCE_MS);
+    /// The worker is about to exit: what is here is written at once, and what is not taken by then is lost.
+    pub fn leave(&mut self, by: Millis) {
+        self.leaves_by.get_or_insert(by);
     }
 
     /// The worker need not wait for this any longer.
@@ -526,7 +526,7 @@ mod tests {
         let mut journal = Journal::new(Format::Common, 0, Some(file));
         journal.next_write(0);
         (0..2).for_each(|_| line(&journal, "/"));
-        journal.leave(0);
+        journal.leave(PATIENCE_MS);
         let append = journal.next_write(0).unwrap();
         journal.written(append, Err(Errno::EAGAIN), 0);
         assert!(journal.next_write(RETRY_MS - 1).is_none());

@@ -123,7 +123,7 @@ fn a_master_that_may_not_look_into_its_workers_knows_their_request_all_the_same(
     let mut command = bare_command(Path::new("setpriv"));
     command.args(["--bounding-set", "-sys_ptrace,-sys_admin", "--inh-caps", "-sys_ptrace,-sys_admin"]);
     command.arg(faulty.get_program()).args(faulty.get_args()).args(["--stall-timeout", "1s"]);
-    let server = Server::spawn(command.env("URINGD_CONTROL", "off"));
+    let server = Server::spawn(&mut command);
     server.wait_until_whole();
     let mut client = server.connect();
     let pid = client.get("/pid").pid();

@@ -5,6 +5,11 @@ mod common;
 use common::*;
 use serde_json::Value;
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
 
 #[test]
 fn a_cause_that_repeats_is_counted_and_what_concerns_workers_is_always_said() {
@@ -52,6 +57,70 @@ fn what_was_left_out_is_told_at_the_end() {
     let said = server.log().iter().filter(|line| line["message"] == "panic in the handler").count() as u64;
     let left_out: u64 = server.log().iter().filter_map(|line| line["left_out"].as_u64()).sum();
     assert_eq!(said + left_out, 100);
+}
+
+/// A running program that has no log to look at.
+struct Unheard(std::process::Child);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let group = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+fn wait(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_makes_nobody_wait_and_says_later_how_much_was_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let (reader, writer) = std::io::pipe().unwrap();
+    // room for one line
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut command = bare_command(&Program::Uringd.path());
+    command.args(["--listen", &format!("unix:{}", socket.display()), "--workers", "1", "--access-log", "-"]);
+    command.args(["--log-format", "json", "--log-level", "debug", "--kill-timeout", "2s"]);
+    command.stdout(writer.try_clone().unwrap()).stderr(Stdio::from(writer));
+    let mut server = Unheard(command.spawn().unwrap());
+    drop(command);
+    let master = server.0.id() as i32;
+    let ask = || {
+        let stream = std::os::unix::net::UnixStream::connect(&socket).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client::over(stream).try_get("/").ok().map(|answer| answer.pid())
+    };
+    wait("the first answer", || ask().is_some());
+    for _ in 0..200 {
+        assert!(ask().is_some());
+    }
+    let first = ask().unwrap();
+    kill(first, "KILL");
+    wait("a replacement answers", || ask().is_some_and(|pid| pid != first));
+
+    let (tell, lines) = mpsc::channel();
+    thread::spawn(move || {
+        BufReader::new(reader).lines().map_while(Result::ok).all(|line| tell.send(line).is_ok())
+    });
+    let mut lost = 0;
+    wait("the number", || {
+        ask();
+        let told = lines.try_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        lost += told
+            .filter(|line| line["message"].as_str().is_some_and(|text| text.contains("nobody read them")))
+            .map(|line| line["lost"].as_u64().unwrap())
+            .sum::<u64>();
+        lost > 0
+    });
+    kill(master, "TERM");
+    assert_eq!(server.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]

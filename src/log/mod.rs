@@ -1,15 +1,17 @@
 //! Log lines to stderr, for people or for machines. Each process of a cluster writes its own. `limit` keeps one cause from
-//! drowning the others.
+//! drowning the others; `output` keeps a stderr that nobody reads from making anybody wait.
 //!
 //! Neighbours: `master` and `worker` start it from the configuration, and let it tell what it has left out; everybody logs
 //! with `tracing`.
 
 mod limit;
+mod output;
 
 use crate::config::{LogFormat, LogLevel};
 use limit::Limit;
+use output::Output;
 use std::io::{IsTerminal, stderr};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
@@ -21,6 +23,7 @@ static LOG: OnceLock<Started> = OnceLock::new();
 struct Started {
     level: reload::Handle<LevelFilter, Registry>,
     limit: Limit,
+    output: Arc<Output>,
 }
 
 /// What writes, without how.
@@ -31,8 +34,9 @@ pub(crate) fn init(format: LogFormat, level: LogLevel) {
     let (filter, handle) = reload::Layer::new(filter_of(level));
     let limit = Limit::default();
     let base: Base = tracing_subscriber::registry().with(filter).with(limit.clone());
+    let output = Arc::new(Output::new(stderr(), format));
     // a log that cannot be written (its reader died, the disk is full) must end nobody
-    let lines = fmt::layer().log_internal_errors(false).with_writer(stderr).with_target(false);
+    let lines = fmt::layer().log_internal_errors(false).with_writer(Arc::clone(&output)).with_target(false);
     let installed = match format {
         LogFormat::Text => {
             tracing::subscriber::set_global_default(base.with(lines.with_ansi(stderr().is_terminal())))
@@ -42,7 +46,7 @@ pub(crate) fn init(format: LogFormat, level: LogLevel) {
         }
     };
     if installed.is_ok() {
-        LOG.get_or_init(|| Started { level: handle, limit });
+        LOG.get_or_init(|| Started { level: handle, limit, output });
     }
 }
 
@@ -68,6 +72,7 @@ pub(crate) fn set_level(level: LogLevel) {
 pub(crate) fn tell_left_out() {
     if let Some(log) = LOG.get() {
         log.limit.tell(Instant::now());
+        log.output.tell();
     }
 }
 
@@ -80,5 +85,6 @@ pub(crate) fn next_deadline() -> Option<Instant> {
 pub(crate) fn finish() {
     if let Some(log) = LOG.get() {
         log.limit.tell_all();
+        log.output.tell();
     }
 }

@@ -148,6 +148,8 @@ struct Seen {
     booted: Option<Instant>,
     /// It is seen to stand still, in this step.
     stalled: bool,
+    /// It was asked to be recycled, and was, when nothing else went on.
+    recycled: bool,
     failed: Option<Instant>,
     drained: Option<Instant>,
     disconnected: Option<Instant>,
@@ -303,7 +305,7 @@ impl World {
         let state = self.lifecycle.throttle();
         self.account_recovers(state, &before);
         self.note_input(&input);
-        let stalled = self.stalled_by(&input, &before);
+        let (stalled, quiet) = (self.stalled_by(&input, &before), self.is_quiet(&before));
         let mut actions = Vec::new();
         self.lifecycle.step(input.clone(), self.now, &mut actions);
         for action in &actions {
@@ -312,7 +314,7 @@ impl World {
         }
         self.check_giveup(stalled, &actions, &before);
         self.check_stall(stalled, &input, state, &actions);
-        self.check_recycling(&input, state, &before);
+        self.note_recycling(&input, quiet, &before);
         self.check_throttle(state, &input, &actions);
         for action in &actions {
             match action {
@@ -569,6 +571,7 @@ impl World {
             Event::Exit { worker, forced, cause, .. } => {
                 let seen = &self.alive[&worker.id];
                 assert!(*cause != Cause::Disconnect || seen.unwanted);
+                assert!(*cause != Cause::Recycle || seen.recycled);
                 assert!(seen.disconnected.is_some() || !seen.pid);
                 assert!(!forced || seen.drained.is_some() || seen.disconnected.is_some());
             }
@@ -648,16 +651,18 @@ impl World {
         assert_eq!(actions.iter().any(left), is_told, "{input:?}: {actions:?}");
     }
 
-    /// Only a pool in which nothing else goes on.
-    fn check_recycling(&self, input: &Input, state: throttle::State, before: &Phases) {
+    /// Whoever was recycled leaves for that reason; it was so only if nothing else went on.
+    fn note_recycling(&mut self, input: &Input, quiet: bool, before: &Phases) {
         let Input::Command(Command::Recycle(id)) = input else { return };
-        let retires =
-            before.get(id) == Some(&Phase::Listening) && self.phases().get(id) == Some(&Phase::Retiring);
-        if retires {
-            assert!(before.len() == self.wanted && before.values().all(|phase| *phase == Phase::Listening));
-            assert!(!self.leaving() && self.rolls_begun == self.rolls_ended);
-            assert!(state == throttle::State::Normal || self.lifecycle.throttle() == throttle::State::Normal);
+        let retires = self.phases().get(id) == Some(&Phase::Retiring);
+        if retires && before.get(id) == Some(&Phase::Listening) {
+            self.running(*id).recycled = quiet;
         }
+    }
+
+    fn is_quiet(&self, phases: &Phases) -> bool {
+        let whole = phases.len() == self.wanted && phases.values().all(|phase| *phase == Phase::Listening);
+        whole && !self.leaving() && !self.lifecycle.is_rolling()
     }
 
     fn lost_by(&self, action: &Action, actions: &[Action], before: &Phases) -> Vec<WorkerId> {

@@ -1,4 +1,4 @@
-//! What a request costs in user space, without a kernel: all of it (`exchange`, `handler`) and its parts (`parse`,
+//! What a request costs in user space, without a kernel: all of it (`exchange`, `access_log`, `handler`) and its parts (`parse`,
 //! `respond`, `path`, `record`), and what a message on the channel costs (`frame`).
 //!
 //! `cargo bench --bench micro`
@@ -6,7 +6,9 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hdrhistogram::Histogram;
 use std::hint::black_box;
-use std::time::SystemTime;
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime};
+use uringd::access_log::{AccessLog, Format};
 use uringd::files::path;
 use uringd::http::parse::{self, FieldStorage, Parsed};
 use uringd::http::response::{ConnectionField, Framing};
@@ -32,26 +34,52 @@ impl Service for Fixed {
 }
 
 fn exchange(criterion: &mut Criterion) {
-    let (date, _) = Date::render(SystemTime::now(), true);
-    let tally = Tally::default();
-    let on =
-        Conditions { date: &date, draining: false, peer: None, max_body: 1 << 20, tally: &tally, log: None };
     let mut group = criterion.benchmark_group("exchange");
     for (name, request, depth) in
         [("small", YARDSTICK, 1), ("small x 16", YARDSTICK, 16), ("browser", BROWSER, 1)]
     {
-        let input = request.repeat(depth);
-        let mut exchange = Exchange::default();
-        let mut out = Vec::with_capacity(1 << 16);
-        group.throughput(Throughput::Elements(depth as u64));
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                out.clear();
-                black_box(exchange.feed(black_box(input.as_bytes()), &mut Fixed, &on, &mut out))
-            });
-        });
+        feed(&mut group, name, &request.repeat(depth), depth, None);
     }
     group.finish();
+}
+
+/// The same with an access log, whose batches nobody writes.
+fn access_log(criterion: &mut Criterion) {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let now = || START.elapsed().as_nanos() as u64;
+    let mut group = criterion.benchmark_group("access_log");
+    for (name, format) in [("combined", Format::Combined), ("json", Format::Json)] {
+        for (request_name, request) in [("small", YARDSTICK), ("browser", BROWSER)] {
+            let log = AccessLog::new(format, 0, std::process::id(), now);
+            log.set_time(SystemTime::now(), now());
+            feed(&mut group, &format!("{name}, {request_name}"), request, 1, Some(&log));
+            assert_eq!(log.take_dropped(), 0);
+        }
+    }
+    group.finish();
+}
+
+type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>;
+
+fn feed(group: &mut Group<'_>, name: &str, input: &str, depth: usize, log: Option<&AccessLog>) {
+    let (date, _) = Date::render(SystemTime::now(), true);
+    let tally = Tally::default();
+    let peer = Some(([127, 0, 0, 1], 5_000).into());
+    let on = Conditions { date: &date, draining: false, peer, max_body: 1 << 20, tally: &tally, log };
+    let mut exchange = Exchange::default();
+    let mut out = Vec::with_capacity(1 << 16);
+    group.throughput(Throughput::Elements(depth as u64));
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            let progress = black_box(exchange.feed(black_box(input.as_bytes()), &mut Fixed, &on, &mut out));
+            // as often as a loop has enough for a write
+            if let Some(log) = log.filter(|log| log.waiting() > 32 << 10) {
+                log.take_batch().into_iter().for_each(|batch| log.give_back(batch));
+            }
+            progress
+        });
+    });
 }
 
 /// What the ways to answer cost: the same request, through the guard around the handler.
@@ -66,11 +94,7 @@ fn handler(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn measure(
-    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
-    name: &str,
-    handler: impl Handler,
-) {
+fn measure(group: &mut Group<'_>, name: &str, handler: impl Handler) {
     let (date, _) = Date::render(SystemTime::now(), true);
     let (mut client, mut exchange) = (uringd::test::client(handler), Exchange::default());
     let mut out = Vec::with_capacity(1 << 16);
@@ -193,5 +217,5 @@ fn frame(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, exchange, handler, parse, respond, path, record, frame);
+criterion_group!(benches, exchange, access_log, handler, parse, respond, path, record, frame);
 criterion_main!(benches);

@@ -179,6 +179,8 @@ struct World {
     wanted: usize,
     /// Given up, as the naive account sees it.
     throttled: bool,
+    /// The real one, before this step.
+    throttled_before: bool,
     ever_listened: bool,
     stopping: bool,
     stopping_now: bool,
@@ -206,6 +208,7 @@ impl World {
             id_last: 0,
             wanted,
             throttled: false,
+            throttled_before: false,
             ever_listened: false,
             stopping: false,
             stopping_now: false,
@@ -303,6 +306,7 @@ impl World {
     fn feed(&mut self, input: Input) {
         let before = self.phases();
         let state = self.lifecycle.throttle();
+        self.throttled_before = state != throttle::State::Normal;
         self.account_recovers(state, &before);
         self.note_input(&input);
         let (stalled, quiet) = (self.stalled_by(&input, &before), self.is_quiet(&before));
@@ -564,7 +568,8 @@ impl World {
             Event::Error { worker, problem }
                 if problem.starts_with(NOT_REPLACED) || problem == NOT_REPLACEABLE =>
             {
-                let throttled = self.lifecycle.throttle() != throttle::State::Normal;
+                // what is said in a step may be over at its end: a giveup may be forgiven in it
+                let throttled = self.lifecycle.throttle() != throttle::State::Normal || self.throttled_before;
                 assert!(problem != NOT_REPLACEABLE || throttled, "could be replaced");
                 assert!(std::mem::take(&mut self.running(worker.id).unwanted), "nobody asked, or twice");
             }

@@ -256,7 +256,8 @@ fn what_is_refused_is_told_of_with_what_there_is() {
             "\"BREW /\\x22 HTTP/1.1\" 501 15 \"-\" \"-\"".to_owned(),
         ),
         ("PRI * HTTP/2.0\r\n\r\n".to_owned(), "\"PRI * HTTP/2.0\" 505 26 \"-\" \"-\"".to_owned()),
-        (format!("GET /{long} HTTP/1.1\r\n"), format!("\"GET /{} 414 12 \"-\" \"-\"", &long[..8187])),
+        // so much is looked at for a line's end
+        (format!("GET /{long} HTTP/1.1\r\n"), format!("\"GET /{}\" 414 12 \"-\" \"-\"", &long[..8187])),
         ("GET /a".to_owned(), "\"GET /a\" 408 15 \"-\" \"-\"".to_owned()),
         (
             "POST /b HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\nContent-Length: 11\r\n\r\n".to_owned(),
@@ -281,9 +282,7 @@ fn what_is_refused_is_told_of_with_what_there_is() {
         let mut client = logged.server.connect();
         client.send(&request);
         client.read_to_end().unwrap();
-        let told =
-            logged.told(count).pop().unwrap().replace(" HTTP/1.1\" 414", "\" 414").replace("\" 414", " 414");
-        assert_eq!(told, expected, "{request}");
+        assert_eq!(logged.told(count)[count - 1], expected, "{request}");
     }
     // who says nothing has asked for nothing
     let mut silent = logged.server.connect();

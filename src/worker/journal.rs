@@ -23,8 +23,10 @@ const DELAY_MS: Millis = 250;
 const RETRY_MS: Millis = 50;
 /// For so long no line must have been lost before the log counts as well again.
 const RECOVERY_MS: Millis = 1_000;
-/// How long a worker that is about to exit waits for its last lines to be taken, at most.
-pub const PATIENCE_MS: Millis = 1_000;
+/// How long a worker that is about to exit waits for its last lines to be taken: by a reader, who may never read again, and by a
+/// disk, which may be busy. (A worker's master may have less patience.)
+const READER_PATIENCE_MS: Millis = 1_000;
+const DISK_PATIENCE_MS: Millis = 10_000;
 
 /// See the module's comment.
 pub struct Journal {
@@ -63,6 +65,7 @@ struct Target {
     piece_max: usize,
     /// Device and inode; `None` if it cannot be looked at.
     identity: Option<(u64, u64)>,
+    patience: Millis,
 }
 
 /// Lines that are being written, perhaps in several pieces.
@@ -84,9 +87,12 @@ impl Target {
     fn new(file: OwnedFd) -> Target {
         let status = fstat(&file).ok();
         let kind = status.map(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT);
-        let piece_max = if kind == Some(SFlag::S_IFREG) { usize::MAX } else { libc::PIPE_BUF };
+        let (piece_max, patience) = match kind {
+            Some(SFlag::S_IFREG) => (usize::MAX, DISK_PATIENCE_MS),
+            _ => (libc::PIPE_BUF, READER_PATIENCE_MS),
+        };
         let identity = status.map(|status| (status.st_dev, status.st_ino));
-        Target { file: Arc::new(file), piece_max, identity }
+        Target { file: Arc::new(file), piece_max, identity, patience }
     }
 }
 
@@ -281,6 +287,11 @@ impl Journal {
     #[inline]
     pub fn take_dropped(&mut self) -> u64 {
         mem::take(&mut self.dropped)
+    }
+
+    /// How long the worker may wait for its last lines to be taken, once it has nothing else to do.
+    pub fn patience(&self) -> Millis {
+        self.target.as_ref().map_or(READER_PATIENCE_MS, |target| target.patience)
     }
 
     /// The worker is about to exit: what is here is written at once, and what is not taken by then is lost.
@@ -521,20 +532,30 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_disk_is_waited_for_longer_than_a_reader() {
+        let patience = |file| {
+            let mut journal = Journal::new(Format::Common, 0, Some(file));
+            journal.next_write(0);
+            journal.patience()
+        };
+        assert_eq!((patience(regular().1), patience(pipe().1)), (DISK_PATIENCE_MS, READER_PATIENCE_MS));
+    }
+
+    #[test]
     fn a_reader_that_does_not_read_keeps_nobody_for_long() {
         let (_reader, file) = pipe();
         let mut journal = Journal::new(Format::Common, 0, Some(file));
         journal.next_write(0);
         (0..2).for_each(|_| line(&journal, "/"));
-        journal.leave(PATIENCE_MS);
+        journal.leave(READER_PATIENCE_MS);
         let append = journal.next_write(0).unwrap();
         journal.written(append, Err(Errno::EAGAIN), 0);
         assert!(journal.next_write(RETRY_MS - 1).is_none());
         let append = journal.next_write(RETRY_MS).unwrap();
-        assert!(!journal.may_go(PATIENCE_MS - 1) && journal.may_go(PATIENCE_MS));
-        journal.written(append, Err(Errno::ECANCELED), PATIENCE_MS);
+        assert!(!journal.may_go(READER_PATIENCE_MS - 1) && journal.may_go(READER_PATIENCE_MS));
+        journal.written(append, Err(Errno::ECANCELED), READER_PATIENCE_MS);
         line(&journal, "/");
-        journal.close(PATIENCE_MS);
+        journal.close(READER_PATIENCE_MS);
         assert_eq!(journal.take_dropped(), 3);
     }
 

@@ -3,7 +3,6 @@
 //! Neighbours: `worker::journal` decides; `sending` and `arriving` say when an answer has gone or never will.
 
 use super::*;
-use crate::worker::journal::PATIENCE_MS;
 
 impl<H: Handler> EventLoop<H> {
     /// Nobody will answer what this client has asked for, and no output of this turn goes to it any more.
@@ -72,8 +71,11 @@ impl<H: Handler> EventLoop<H> {
     pub(super) fn finish_journal(&mut self) -> Result<()> {
         self.clock.advance();
         let now = self.clock.now();
-        let patience = self.drain.as_ref().map_or(PATIENCE_MS, |drain| drain.patience(now, PATIENCE_MS));
-        self.journal.iter_mut().for_each(|journal| journal.leave(now + patience));
+        if let Some(journal) = &mut self.journal {
+            let at_most = journal.patience();
+            let patience = self.drain.as_ref().map_or(at_most, |drain| drain.patience(now, at_most));
+            journal.leave(now + patience);
+        }
         while self.journal.as_ref().is_some_and(|journal| !journal.may_go(self.clock.now())) {
             self.turn()?;
         }

@@ -1,6 +1,6 @@
-//! What workers are started with, from one reading of the configuration to the next: the settings, the listening
-//! sockets and the access log. A reload makes the next one beside the one in force, sharing the sockets that stay, so that giving it up is to
-//! drop it.
+//! What workers are started with, from one reading of the configuration to the next: the settings, the listening sockets
+//! and the access log. A reload makes the next one beside the one in force, sharing the sockets that stay, so that giving it
+//! up is to drop it.
 //!
 //! Neighbours: `event_loop` has the one in force and the one that is tried; `listeners` binds.
 

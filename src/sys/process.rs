@@ -64,15 +64,6 @@ pub(crate) fn parent() -> i32 {
     nix::unistd::getppid().as_raw()
 }
 
-/// Memory of a process's own, in octets: what is in no file and not swapped out (proc(5), `RssAnon`). `None` for one that
-/// is gone.
-pub(crate) fn rss_anon(pid: i32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes << 10)
-}
-
 /// Lets this thread run on every core that the parent may use: a thread starts on the one core that its worker was
 /// pinned to.
 pub(crate) fn unpin_thread() {
@@ -295,14 +286,6 @@ pub(crate) fn do_not_inherit(number: RawFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_that_is_written_to_is_the_processs_own() {
-        let memory = vec![1u8; 64 << 20];
-        let own = rss_anon(std::process::id() as i32).unwrap();
-        assert!(own >= memory.len() as u64, "{own}");
-        assert_eq!(rss_anon(i32::MAX), None);
-    }
 
     #[test]
     fn a_thread_is_unpinned_to_the_parents_cores() {

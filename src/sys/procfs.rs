@@ -1,7 +1,8 @@
 //! What the kernel says about a process: its files below /proc (proc(5)). What cannot be read is absent: the process may be
 //! gone, or ours may not ask.
 //!
-//! Neighbours: `master::evidence` tells what a worker was doing; the master looks how much memory workers have.
+//! Neighbours: `master::evidence` tells what a worker was doing; `master::event_loop` (for recycling) and
+//! `master::control` look how much memory processes have.
 
 use std::fs;
 
@@ -36,5 +37,13 @@ mod tests {
         assert_eq!(status(own, "Pi"), None);
         assert!(rss_anon(own).unwrap() > 100 * 1024);
         assert_eq!((rss_anon(-1), file(-1, "wchan")), (None, None));
+    }
+
+    #[test]
+    fn memory_that_is_written_to_is_the_processs_own() {
+        let memory = vec![1u8; 64 << 20];
+        let own = rss_anon(std::process::id() as i32).unwrap();
+        assert!(own >= memory.len() as u64, "{own}");
+        assert_eq!(rss_anon(i32::MAX), None);
     }
 }

@@ -10,7 +10,7 @@ use crate::master::ask::{Ask, Awaited, Ended, Reply, Status, Unmet, WorkerStatus
 use crate::master::{Pool, latency};
 use crate::stats::Stats;
 use crate::stats::report::{self, Unit};
-use crate::sys::process::rss_anon;
+use crate::sys::procfs::rss_anon;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};

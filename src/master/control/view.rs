@@ -8,7 +8,7 @@ use crate::master::Pool;
 use crate::master::ask::{Status, WorkerStatus};
 use crate::stats::report;
 use crate::stats::{Latency, Stats};
-use crate::sys::process::rss_anon;
+use crate::sys::procfs::rss_anon;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

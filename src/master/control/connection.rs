@@ -3,6 +3,7 @@
 //!
 //! Neighbours: `mod` starts the thread, `wire` is the socket, `routes` answers.
 
+use super::Manner;
 use super::wire::Wire;
 use crate::http::{Answer, Service};
 use crate::http::{Conditions, Date, Exchange, Part, Progress, Request, Response, Rest};
@@ -32,14 +33,15 @@ impl<F: FnMut(&Request<'_>) -> Response> Service for Answering<F> {
 
 /// Serves one client until it leaves, is too slow, or `closing` is set and its last request answered. `patience` is for a
 /// whole request, from the end of the answer before it; and for an answer, or one piece of one that goes on. Who says
-/// nothing at all gets less. `answered` is told whenever all that was asked has its answer.
+/// nothing at all gets less. `note` is told that the client is busy before anything of a request is taken out of the socket,
+/// and that it is idle when all that it has asked has its answer.
 ///
 /// # Errors
 /// What the socket said; nobody need hear of it.
 pub fn serve(
     mut wire: Wire,
     answer: impl FnMut(&Request<'_>) -> Response,
-    answered: impl Fn(),
+    note: impl Fn(Manner),
     closing: &AtomicBool,
     patience: Duration,
 ) -> io::Result<()> {
@@ -50,7 +52,13 @@ pub fn serve(
     wire.allow(patience.min(GREETING));
     let mut silent = true;
     loop {
-        let received = wire.read(&mut input);
+        let received = match wire.has_more() {
+            Ok(true) => {
+                note(Manner::Busy);
+                wire.read(&mut input)
+            }
+            other => other.map(usize::from),
+        };
         if std::mem::take(&mut silent) {
             wire.allow(patience);
         }
@@ -94,9 +102,9 @@ pub fn serve(
                 Progress::Wait => unreachable!("every answer is given at once"),
             };
         };
-        answered();
         // a request that comes octet by octet gets no more time with each
         if part == Part::Nothing {
+            note(Manner::Idle);
             wire.allow(patience);
         }
     }
@@ -168,7 +176,7 @@ mod tests {
             path => Response::text(path.to_owned()),
         };
         let wire = Wire::new(Arc::new(ours.into()));
-        let serving = thread::spawn(move || serve(wire, answer, || (), &AtomicBool::new(false), patience));
+        let serving = thread::spawn(move || serve(wire, answer, |_| (), &AtomicBool::new(false), patience));
         (theirs, serving)
     }
 

@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::sockopt::PeerCredentials;
-use nix::sys::socket::{Shutdown, getsockopt, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, getsockopt, recv, shutdown};
 use nix::unistd::geteuid;
 use routes::{Caller, LOOP_PATIENCE, Rights};
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ use wire::Wire;
 /// follower of the events is one.
 const CONNECTIONS_MAX: usize = 32;
 
-/// How long who has come over the network is sure of his place, while he is being answered.
+/// How long who has come over the network is sure of his place, from the first octet of his request on.
 const SURE: Duration = Duration::from_secs(1);
 
 /// Clients that may wait to be accepted.
@@ -104,7 +104,7 @@ struct Present {
 enum Manner {
     /// Nothing: it has asked nothing, or all that it has asked has its answer.
     Idle,
-    /// It is being answered.
+    /// It is asking, or being answered.
     Busy,
     /// It has no place (any more) and is about to go.
     Leaving,
@@ -309,13 +309,10 @@ impl House {
             let house = &guest.house;
             let has_left = || watched.is_hung_up();
             let caller = Caller { rights, pool: &house.pool, patience: LOOP_PATIENCE, has_left: &has_left };
-            let answer = |request: &Request<'_>| {
-                house.note(guest.number, Manner::Busy);
-                routes::answer(request, &caller)
-            };
-            let answered = || house.note(guest.number, Manner::Idle);
+            let answer = |request: &Request<'_>| routes::answer(request, &caller);
+            let note = |manner| house.note(guest.number, manner);
             // a client that breaks off is nobody's trouble
-            let _ = connection::serve(wire, answer, answered, &house.closing, PATIENCE);
+            let _ = connection::serve(wire, answer, note, &house.closing, PATIENCE);
         };
         if let Err(error) = thread::Builder::new().name("control".into()).spawn(serve) {
             tracing::warn!(%error, "the control socket cannot start a thread");
@@ -372,7 +369,8 @@ impl Guests {
     /// the network and does not take his answer, or asks a loop that hangs. What operators wait for is not cut off.
     fn who_makes_room(&self, door: Door, now: Instant) -> Option<u64> {
         let may_go = |guest: &Present| match guest.manner {
-            Manner::Idle => true,
+            // whose request is here has only not been heard yet
+            Manner::Idle => !has_unread(&guest.socket),
             Manner::Busy => door == Door::Metrics && now.duration_since(guest.since) >= SURE,
             Manner::Leaving => false,
         };
@@ -392,6 +390,12 @@ impl Drop for Guest {
 fn is_operator(socket: &OwnedFd) -> bool {
     let peer = getsockopt(socket, PeerCredentials).map(|credentials| credentials.uid());
     peer.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw())
+}
+
+/// Whether anything has come that nobody has taken yet; the end is nothing.
+fn has_unread(socket: &OwnedFd) -> bool {
+    recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK)
+        .is_ok_and(|octets| octets > 0)
 }
 
 /// Says why, and waits a little for the end of what the client says: closed before, the answer might be lost with it.
@@ -517,14 +521,24 @@ pub(in crate::master) mod tests {
             (Control, &[(Control, Busy, 90), (Control, Idle, 0)], Some(2)),
         ];
         for (door, present, expected) in table {
-            let mut guests = Guests::default();
+            let (mut guests, mut clients) = (Guests::default(), vec![]);
             for (number, (door, manner, age)) in (1..).zip(present) {
-                let socket = Arc::new(UnixStream::pair().unwrap().0.into());
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                clients.push(theirs);
+                let socket = Arc::new(ours.into());
                 let since = now.checked_sub(Duration::from_secs(*age)).unwrap();
                 let (door, manner) = (*door, *manner);
                 guests.present.insert(number, Present { door, socket, manner, since });
             }
             assert_eq!(guests.who_makes_room(door, now), expected, "{door:?} {present:?}");
+            // who has asked is not let go only because nobody has heard it yet
+            for (client, (_, manner, _)) in clients.iter_mut().zip(present) {
+                if *manner == Idle {
+                    client.write_all(b"GET").unwrap();
+                }
+            }
+            let next = guests.who_makes_room(door, now);
+            assert!(next.is_none_or(|next| guests.present[&next].manner == Busy), "{door:?} {present:?}");
         }
     }
 

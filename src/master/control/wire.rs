@@ -28,6 +28,12 @@ impl Wire {
         self.deadline = Instant::now() + time;
     }
 
+    /// Waits until anything has come, without taking it, or until the end.
+    pub fn has_more(&self) -> io::Result<bool> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
+        self.patiently(PollFlags::POLLIN, |fd| recv(fd, &mut [0], flags)).map(|octets| octets > 0)
+    }
+
     /// Takes what has come, as soon as anything has; 0 octets are the end.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.patiently(PollFlags::POLLIN, |fd| recv(fd, buffer, MsgFlags::MSG_DONTWAIT))
@@ -102,6 +108,7 @@ mod tests {
         let too_much = vec![0; 16 << 20];
         assert_eq!(wire.write_all(&too_much).unwrap_err().kind(), io::ErrorKind::TimedOut);
         theirs.write_all(b"ab").unwrap();
+        assert!(wire.has_more().unwrap());
         // what is here is taken, whatever the time
         assert_eq!(wire.read(&mut [0; 9]).unwrap(), 2);
     }
@@ -118,6 +125,7 @@ mod tests {
         wire.allow(Duration::from_secs(20));
         wire.write_all(&vec![7; 4 << 20]).unwrap();
         let theirs = reader.join().unwrap();
+        assert!(!wire.has_more().unwrap());
         assert_eq!(wire.read(&mut [0; 9]).unwrap(), 0);
         assert!(!wire.is_hung_up(), "it may read still");
         drop(theirs);

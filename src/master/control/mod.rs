@@ -79,7 +79,7 @@ struct House {
     /// Rung for each guest that leaves.
     left: Condvar,
     closing: AtomicBool,
-    /// Has the accepting thread look at `closing`.
+    /// Has the accepting thread look at `closing`, and at the doors that had no room.
     bell: EventFd,
 }
 
@@ -255,11 +255,13 @@ fn bind_first(candidates: &[PathBuf]) -> std::result::Result<Bound, String> {
 }
 
 impl House {
-    /// Accepts until the end.
+    /// Accepts until the end, where there is room. Who comes to a full house waits in front of it, as the backlog has it.
     fn listen(self: &Arc<House>, doors: &[(Door, Arc<OwnedFd>)]) {
         let mut failed = false;
         loop {
-            let listening = doors.iter().filter(|_| !failed).map(|(_, socket)| socket.as_fd());
+            let has_room = |door| !failed && self.guests().have_room(door);
+            let listening =
+                doors.iter().filter(|(door, _)| has_room(*door)).map(|(_, socket)| socket.as_fd());
             let mut fds: Vec<PollFd<'_>> = [self.bell.as_fd()]
                 .into_iter()
                 .chain(listening)
@@ -267,6 +269,7 @@ impl House {
                 .collect();
             let pause = if failed { PollTimeout::from(PAUSE.as_millis() as u8) } else { PollTimeout::NONE };
             let _ = poll(&mut fds, pause);
+            let _ = self.bell.read();
             if self.closing.load(Ordering::Relaxed) {
                 return;
             }
@@ -282,6 +285,9 @@ impl House {
     /// Those who wait, but not for ever: whoever floods one door keeps nobody from the other.
     fn accept(self: &Arc<House>, door: Door, listener: &OwnedFd) -> std::result::Result<(), Errno> {
         for _ in 0..BACKLOG {
+            if !self.guests().have_room(door) {
+                return Ok(());
+            }
             match accept(listener.as_fd()) {
                 Ok((socket, _)) => self.welcome(door, Arc::new(socket)),
                 Err(Errno::EAGAIN) => return Ok(()),
@@ -319,10 +325,10 @@ impl House {
         }
     }
 
-    /// Admitted, or turned away in words; where even for those there are too many, nobody.
+    /// Admitted, or turned away in words; at the end nobody.
     fn receive(self: &Arc<House>, door: Door, socket: Arc<OwnedFd>) -> Option<Guest> {
         let (mut guests, now) = (self.guests(), Instant::now());
-        if guests.count(door, true) >= 2 * CONNECTIONS_MAX || self.closing.load(Ordering::Relaxed) {
+        if self.closing.load(Ordering::Relaxed) {
             return None;
         }
         if guests.count(door, false) >= CONNECTIONS_MAX {
@@ -351,6 +357,11 @@ impl House {
 }
 
 impl Guests {
+    /// For one more, if only to be turned away: as many may be about to go as may stay.
+    fn have_room(&self, door: Door) -> bool {
+        self.count(door, true) < 2 * CONNECTIONS_MAX
+    }
+
     fn count(&self, door: Door, leaving: bool) -> usize {
         let own = self.present.values().filter(|guest| guest.door == door);
         own.filter(|guest| leaving || guest.manner != Manner::Leaving).count()
@@ -381,7 +392,13 @@ impl Guests {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.house.guests().present.remove(&self.number);
+        let mut guests = self.house.guests();
+        let Some(door) = guests.present.get(&self.number).map(|guest| guest.door) else { return };
+        let was_full = !guests.have_room(door);
+        guests.present.remove(&self.number);
+        if was_full {
+            let _ = self.house.bell.write(1);
+        }
         self.house.left.notify_all();
     }
 }
@@ -502,6 +519,30 @@ pub(in crate::master) mod tests {
         late.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         late.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+
+    #[test]
+    fn who_comes_to_a_full_house_waits_in_front_of_it() {
+        let (sockets, address, _orders) = metrics_of_a_loop_that_hangs();
+        let about_to_go: Vec<_> = (0..2 * CONNECTIONS_MAX as u64)
+            .map(|number| {
+                let (socket, since) = (Arc::new(UnixStream::pair().unwrap().0.into()), Instant::now());
+                let present = Present { door: Door::Metrics, socket, manner: Manner::Leaving, since };
+                let number = 1000 + number;
+                sockets.house.guests().present.insert(number, present);
+                Guest { number, house: Arc::clone(&sockets.house), admitted: false }
+            })
+            .collect();
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let neither_answered_nor_refused = client.read(&mut [0]).unwrap_err().kind();
+        assert_eq!(neither_answered_nor_refused, std::io::ErrorKind::WouldBlock);
+        drop(about_to_go);
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 

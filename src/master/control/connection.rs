@@ -33,8 +33,8 @@ impl<F: FnMut(&Request<'_>) -> Response> Service for Answering<F> {
 
 /// Serves one client until it leaves, is too slow, or `closing` is set and its last request answered. `patience` is for a
 /// whole request, from the end of the answer before it; and for an answer, or one piece of one that goes on. Who says
-/// nothing at all gets less. `note` is told that the client is busy before anything of a request is taken out of the socket,
-/// and that it is idle when all that it has asked has its answer.
+/// nothing at all gets less. `note` is told that the client is busy before anything is taken out of the socket, and that it is
+/// idle when all that was asked in it has its answer.
 ///
 /// # Errors
 /// What the socket said; nobody need hear of it.
@@ -102,9 +102,9 @@ pub fn serve(
                 Progress::Wait => unreachable!("every answer is given at once"),
             };
         };
+        note(Manner::Idle);
         // a request that comes octet by octet gets no more time with each
         if part == Part::Nothing {
-            note(Manner::Idle);
             wire.allow(patience);
         }
     }

@@ -44,11 +44,11 @@ use wire::Wire;
 /// follower of the events is one.
 const CONNECTIONS_MAX: usize = 32;
 
-/// How long who has come over the network is sure of his place, from the first octet of his request on.
+/// How long who has come over the network is sure of his place, while he is being answered.
 const SURE: Duration = Duration::from_secs(1);
 
-/// Clients that may wait to be accepted.
-const BACKLOG: u32 = 64;
+/// Clients that may wait to be accepted, as with nginx; the kernel has its own limit (net.core.somaxconn).
+const BACKLOG: u32 = 511;
 
 /// Permissions of the control socket.
 const MODE: u32 = 0o600;
@@ -79,7 +79,7 @@ struct House {
     /// Rung for each guest that leaves.
     left: Condvar,
     closing: AtomicBool,
-    /// Has the accepting thread look at `closing`, and at the doors that had no room.
+    /// Has the accepting thread look at `closing`, and again at doors where somebody waits in front.
     bell: EventFd,
 }
 
@@ -104,7 +104,7 @@ struct Present {
 enum Manner {
     /// Nothing: it has asked nothing, or all that it has asked has its answer.
     Idle,
-    /// It is asking, or being answered.
+    /// It is being heard or answered.
     Busy,
     /// It has no place (any more) and is about to go.
     Leaving,
@@ -115,6 +115,19 @@ enum Manner {
 enum Door {
     Control,
     Metrics,
+}
+
+/// Whether one more can come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// This one's.
+    Of(u64),
+    /// None, and he may be told so.
+    Full,
+    /// Somebody has said something and has not been heard yet, or too many are about to go: who comes waits in front, where
+    /// the backlog has him, until more is known.
+    Later,
 }
 
 /// Leaves when it is dropped, whatever became of its thread.
@@ -255,13 +268,12 @@ fn bind_first(candidates: &[PathBuf]) -> std::result::Result<Bound, String> {
 }
 
 impl House {
-    /// Accepts until the end, where there is room. Who comes to a full house waits in front of it, as the backlog has it.
+    /// Accepts until the end.
     fn listen(self: &Arc<House>, doors: &[(Door, Arc<OwnedFd>)]) {
         let mut failed = false;
         loop {
-            let has_room = |door| !failed && self.guests().have_room(door);
-            let listening =
-                doors.iter().filter(|(door, _)| has_room(*door)).map(|(_, socket)| socket.as_fd());
+            let is_open = |door| !failed && self.guests().room(door, Instant::now()) != Room::Later;
+            let listening = doors.iter().filter(|(door, _)| is_open(*door)).map(|(_, socket)| socket.as_fd());
             let mut fds: Vec<PollFd<'_>> = [self.bell.as_fd()]
                 .into_iter()
                 .chain(listening)
@@ -285,11 +297,20 @@ impl House {
     /// Those who wait, but not for ever: whoever floods one door keeps nobody from the other.
     fn accept(self: &Arc<House>, door: Door, listener: &OwnedFd) -> std::result::Result<(), Errno> {
         for _ in 0..BACKLOG {
-            if !self.guests().have_room(door) {
+            let mut guests = self.guests();
+            let (now, closing) = (Instant::now(), self.closing.load(Ordering::Relaxed));
+            let room = guests.room(door, now);
+            if room == Room::Later || closing {
                 return Ok(());
             }
             match accept(listener.as_fd()) {
-                Ok((socket, _)) => self.welcome(door, Arc::new(socket)),
+                Ok((socket, _)) => {
+                    let socket = Arc::new(socket);
+                    let number = guests.receive(door, Arc::clone(&socket), room, now);
+                    drop(guests);
+                    let guest = Guest { number, house: Arc::clone(self), admitted: room != Room::Full };
+                    self.welcome(door, socket, guest);
+                }
                 Err(Errno::EAGAIN) => return Ok(()),
                 // what has become of one client says nothing about the next (accept(2))
                 Err(Errno::EINTR | Errno::ECONNABORTED | Errno::EPERM | Errno::EPROTO) => {}
@@ -299,14 +320,13 @@ impl House {
         Ok(())
     }
 
-    fn welcome(self: &Arc<House>, door: Door, socket: Arc<OwnedFd>) {
+    fn welcome(&self, door: Door, socket: Arc<OwnedFd>, guest: Guest) {
         let rights = match door {
             Door::Metrics => Rights::Public,
             Door::Control if is_operator(&socket) => Rights::Operator,
             Door::Control => Rights::Stranger,
         };
-        let (wire, watched) = (Wire::new(Arc::clone(&socket)), Wire::new(Arc::clone(&socket)));
-        let Some(guest) = self.receive(door, socket) else { return };
+        let (wire, watched) = (Wire::new(Arc::clone(&socket)), Wire::new(socket));
         let serve = move || {
             let guest = guest;
             if !guest.admitted {
@@ -325,29 +345,15 @@ impl House {
         }
     }
 
-    /// Admitted, or turned away in words; at the end nobody.
-    fn receive(self: &Arc<House>, door: Door, socket: Arc<OwnedFd>) -> Option<Guest> {
-        let (mut guests, now) = (self.guests(), Instant::now());
-        if self.closing.load(Ordering::Relaxed) {
-            return None;
-        }
-        if guests.count(door, false) >= CONNECTIONS_MAX {
-            guests.make_room(door, now);
-        }
-        let admitted = guests.count(door, false) < CONNECTIONS_MAX;
-        let manner = if admitted { Manner::Idle } else { Manner::Leaving };
-        guests.last += 1;
-        let number = guests.last;
-        guests.present.insert(number, Present { door, socket, manner, since: now });
-        Some(Guest { number, house: Arc::clone(self), admitted })
-    }
-
     fn note(&self, number: u64, manner: Manner) {
-        if let Some(guest) = self.guests().present.get_mut(&number)
-            && guest.manner != manner
-            && guest.manner != Manner::Leaving
-        {
+        let mut guests = self.guests();
+        let Some(guest) = guests.present.get_mut(&number) else { return };
+        if guest.manner != manner && guest.manner != Manner::Leaving {
             (guest.manner, guest.since) = (manner, Instant::now());
+            let door = guest.door;
+            if guests.staying(door) >= CONNECTIONS_MAX {
+                let _ = self.bell.write(1);
+            }
         }
     }
 
@@ -357,23 +363,39 @@ impl House {
 }
 
 impl Guests {
-    /// For one more, if only to be turned away: as many may be about to go as may stay.
-    fn have_room(&self, door: Door) -> bool {
-        self.count(door, true) < 2 * CONNECTIONS_MAX
+    /// For one more.
+    fn room(&self, door: Door, now: Instant) -> Room {
+        let mut own = self.present.values().filter(|guest| guest.door == door);
+        if own.clone().count() >= 2 * CONNECTIONS_MAX {
+            return Room::Later;
+        }
+        if self.staying(door) < CONNECTIONS_MAX {
+            return Room::Free;
+        }
+        match self.who_makes_room(door, now) {
+            Some(number) => Room::Of(number),
+            None if own.any(|guest| guest.manner == Manner::Idle) => Room::Later,
+            None => Room::Full,
+        }
     }
 
-    fn count(&self, door: Door, leaving: bool) -> usize {
+    fn staying(&self, door: Door) -> usize {
         let own = self.present.values().filter(|guest| guest.door == door);
-        own.filter(|guest| leaving || guest.manner != Manner::Leaving).count()
+        own.filter(|guest| guest.manner != Manner::Leaving).count()
     }
 
-    /// Lets one go, if there is one who may.
-    fn make_room(&mut self, door: Door, now: Instant) {
-        let number = self.who_makes_room(door, now);
-        if let Some(guest) = number.and_then(|number| self.present.get_mut(&number)) {
+    /// Takes him in and lets another one go for him, or takes him in to be turned away in words.
+    fn receive(&mut self, door: Door, socket: Arc<OwnedFd>, room: Room, now: Instant) -> u64 {
+        if let Room::Of(number) = room
+            && let Some(guest) = self.present.get_mut(&number)
+        {
             (guest.manner, guest.since) = (Manner::Leaving, now);
             let _ = shutdown(guest.socket.as_raw_fd(), Shutdown::Both);
         }
+        let manner = if room == Room::Full { Manner::Leaving } else { Manner::Idle };
+        self.last += 1;
+        self.present.insert(self.last, Present { door, socket, manner, since: now });
+        self.last
     }
 
     /// Who has been idle longest: whoever only holds his place keeps nobody from asking. Where nobody is, one who came over
@@ -392,14 +414,9 @@ impl Guests {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let mut guests = self.house.guests();
-        let Some(door) = guests.present.get(&self.number).map(|guest| guest.door) else { return };
-        let was_full = !guests.have_room(door);
-        guests.present.remove(&self.number);
-        if was_full {
-            let _ = self.house.bell.write(1);
-        }
+        self.house.guests().present.remove(&self.number);
         self.house.left.notify_all();
+        let _ = self.house.bell.write(1);
     }
 }
 
@@ -562,25 +579,48 @@ pub(in crate::master) mod tests {
             (Control, &[(Control, Busy, 90), (Control, Idle, 0)], Some(2)),
         ];
         for (door, present, expected) in table {
-            let (mut guests, mut clients) = (Guests::default(), vec![]);
+            let mut guests = Guests::default();
             for (number, (door, manner, age)) in (1..).zip(present) {
-                let (ours, theirs) = UnixStream::pair().unwrap();
-                clients.push(theirs);
-                let socket = Arc::new(ours.into());
+                let socket = Arc::new(UnixStream::pair().unwrap().0.into());
                 let since = now.checked_sub(Duration::from_secs(*age)).unwrap();
                 let (door, manner) = (*door, *manner);
                 guests.present.insert(number, Present { door, socket, manner, since });
             }
             assert_eq!(guests.who_makes_room(door, now), expected, "{door:?} {present:?}");
-            // who has asked is not let go only because nobody has heard it yet
-            for (client, (_, manner, _)) in clients.iter_mut().zip(present) {
-                if *manner == Idle {
-                    client.write_all(b"GET").unwrap();
-                }
-            }
-            let next = guests.who_makes_room(door, now);
-            assert!(next.is_none_or(|next| guests.present[&next].manner == Busy), "{door:?} {present:?}");
         }
+    }
+
+    #[test]
+    fn who_has_asked_is_not_let_go_before_he_is_heard() {
+        use Manner::{Busy, Idle, Leaving};
+        let (mut guests, mut clients) = (Guests::default(), vec![]);
+        let mut now = Instant::now();
+        let mut come = |guests: &mut Guests, now| {
+            let room = guests.room(Door::Control, now);
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            clients.push(theirs);
+            guests.receive(Door::Control, Arc::new(ours.into()), room, now);
+            room
+        };
+        for _ in 0..CONNECTIONS_MAX {
+            assert_eq!(come(&mut guests, now), Room::Free);
+            now += Duration::from_millis(1);
+        }
+        assert_eq!(come(&mut guests, now), Room::Of(1));
+        let (all, first) = (CONNECTIONS_MAX + 1, &guests.present[&1]);
+        assert_eq!((first.manner, guests.staying(Door::Control)), (Leaving, CONNECTIONS_MAX));
+        for client in &mut clients {
+            // the first one is cut
+            let _ = client.write_all(b"GET");
+        }
+        assert_eq!(guests.room(Door::Control, now), Room::Later);
+        guests.present.values_mut().skip(2).for_each(|guest| guest.manner = Busy);
+        assert_eq!(guests.room(Door::Control, now), Room::Later);
+        guests.present.get_mut(&2).unwrap().manner = Busy;
+        assert_eq!(guests.room(Door::Control, now), Room::Full);
+        drop(clients.remove(all - 1));
+        guests.present.get_mut(&(all as u64)).unwrap().manner = Idle;
+        assert_eq!(guests.room(Door::Control, now), Room::Later, "who has left may have asked before");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use serde_json::Value;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -279,6 +280,65 @@ fn a_plain_reload_that_failed_keeps_no_address_open_that_a_later_one_drops() {
     assert_eq!(configured.reload(&format!("listen = [\"{kept}\"]\nworkers = 1\n"))["stage"], "done");
     configured.server.wait("it is closed", || Client::try_connect(dropped).is_err());
     assert_eq!(Client::connect(kept).get("/pid").status, 200);
+}
+
+/// Holds a lease on a file (fcntl(2), F_SETLEASE): whoever opens it waits until this ends, as with a file server that does
+/// not answer. What the holder is told by the kernel it ignores.
+const HOLD: &str = "
+import fcntl, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = open(sys.argv[1], 'r+')
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()
+";
+
+fn hold(file: &Path) -> Child {
+    let mut holder = Command::new("python3");
+    holder.arg("-c").arg(HOLD).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = holder.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    holder
+}
+
+fn let_go(mut holder: Child) {
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_yet_holds_up_the_reload_and_nobody_else() {
+    if !Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return skip("needs python3");
+    }
+    let text = "listen = [\"127.0.0.1:0\"]\nworkers = 2\n";
+    let mut configured = Configured::start(Program::Faulty, text);
+    let holder = hold(&configured.file);
+    configured.server.signal("HUP");
+    let (_, victim) = configured.server.listening()[0];
+    kill(victim, "KILL");
+    configured.server.wait("the dead one is replaced", || {
+        let now = configured.server.listening();
+        now.len() == 2 && now.iter().all(|(_, pid)| *pid != victim)
+    });
+    // however often it is asked for meanwhile, it is read once more
+    configured.server.signal("HUP");
+    configured.server.wait_for("a word about it", |line| {
+        line["message"].as_str().is_some_and(|text| text.contains("configuration takes long to be read"))
+    });
+    assert_eq!(configured.server.get("/pid").status, 200);
+    assert_eq!(configured.over().len(), 0);
+    let_go(holder);
+    configured.server.wait("both are over", || configured.over().len() == 2);
+    assert!(configured.over().iter().all(|over| over["stage"] == "done"));
+
+    let holder = hold(&configured.file);
+    configured.server.signal("HUP");
+    configured.server.signal("TERM");
+    assert_eq!(configured.server.wait_exit().code(), Some(0), "who stops does not wait for it");
+    let_go(holder);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod watch;
 
 use super::access_log::AccessLogFile;
 use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, Unmet, WorkerStatus};
+use super::config_reader::{ConfigReader, Reading};
 use super::generation::Generation;
 use super::history::{History, unix_time};
 use super::lifecycle::{Action, Command, Input, Lifecycle, Outcome, Settings, WORKERS_MAX};
@@ -18,7 +19,6 @@ use super::report;
 use super::service_manager::{ServiceManager, View};
 use super::spawn::Spawner;
 use super::throttle;
-use crate::config::{Config, Origins};
 use crate::error::{Error, Result};
 use crate::event::{Cause, Event, ExitStatus, Message, WorkerId, WorkerRef};
 use crate::ipc::message::{PROTOCOL_VERSION, RingReport, Start, ToMaster, ToWorker};
@@ -37,9 +37,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 use watch::Watch;
-
-/// Reads the configuration, as it is now, and where each value comes from.
-pub type Read = Box<dyn Fn() -> Result<(Config, Origins)>>;
 
 /// What the master listens to. SIGCHLD is among them only where other people's children come to us (`orphans`): for our
 /// own a pidfd each misses nobody, however many die at once.
@@ -71,7 +68,7 @@ pub struct EventLoop {
     given_up: Option<Generation>,
     /// The last number that was given.
     generations: u64,
-    read: Read,
+    config_reader: ConfigReader,
     spawner: Spawner,
     signals: SignalFd,
     on_event: Box<dyn FnMut(&Event)>,
@@ -127,6 +124,7 @@ enum Undelivered {
 enum Source {
     Signals,
     Orders,
+    ConfigReader,
     Child(WorkerId),
     Channel(WorkerId),
 }
@@ -147,7 +145,7 @@ pub fn block_signals() -> Result<SignalFd> {
 impl EventLoop {
     pub fn new(
         first: Generation,
-        read: Read,
+        config_reader: ConfigReader,
         spawner: Spawner,
         signals: SignalFd,
         on_event: Box<dyn FnMut(&Event)>,
@@ -160,7 +158,7 @@ impl EventLoop {
             in_force: first,
             tried: None,
             given_up: None,
-            read,
+            config_reader,
             spawner,
             signals,
             on_event,
@@ -204,6 +202,7 @@ impl EventLoop {
             self.decide();
             self.tell_service_manager();
             log::tell_left_out();
+            self.tell_of_late_reading();
             match self.outcome.take() {
                 None => self.wait()?,
                 Some(Outcome::Stopped) => {
@@ -261,10 +260,7 @@ impl EventLoop {
                 (self.tried, self.given_up) = (None, None);
                 self.in_force.bound.clear();
             }
-            Action::ReadConfig => {
-                let settings = self.read_config();
-                self.inputs.push_back(Input::Configured(settings));
-            }
+            Action::ReadConfig => self.config_reader.begin(Instant::now()),
             Action::Adopt => self.adopt(),
             Action::Revert => self.given_up = self.tried.take(),
             Action::Forget => self.given_up = None,
@@ -275,9 +271,9 @@ impl EventLoop {
 
     // ---- the configuration ----
 
-    /// What was wrong is for the reload's event to say; nothing has changed then.
-    fn read_config(&mut self) -> std::result::Result<Settings, String> {
-        let (config, origins) = (self.read)().map_err(|error| error.to_string())?;
+    /// It has been read. What was wrong is for the reload's event to say; nothing has changed then.
+    fn prepare(&mut self, reading: Reading) -> std::result::Result<Settings, String> {
+        let (config, origins) = reading?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let number = self.generations + 1;
         let (next, left) = self.in_force.next(number, config, origins).map_err(|error| error.to_string())?;
@@ -286,6 +282,23 @@ impl EventLoop {
         self.generations = number;
         self.tried = Some(next);
         Ok(settings)
+    }
+
+    /// A server that stops wants no other configuration.
+    fn configured(&mut self) {
+        if let Some(reading) = self.config_reader.take().filter(|_| self.lifecycle.serving()) {
+            let settings = self.prepare(reading);
+            self.inputs.push_back(Input::Configured(settings));
+        }
+    }
+
+    fn tell_of_late_reading(&mut self) {
+        if self.config_reader.is_late(Instant::now()) {
+            tracing::warn!(
+                "the configuration takes long to be read, and the reload waits for it: is its file, or are the names of \
+                 users, on another machine that does not answer? Everything else goes on"
+            );
+        }
     }
 
     /// Listeners that are not in it are closed here; who drains takes what waits in them and closes its own.
@@ -407,6 +420,7 @@ impl EventLoop {
             match source {
                 Source::Signals => self.read_signals(),
                 Source::Orders => self.obey(),
+                Source::ConfigReader => self.configured(),
                 Source::Channel(id) => {
                     self.hear(id);
                 }
@@ -419,8 +433,8 @@ impl EventLoop {
     }
 
     fn poll_set(&self) -> (Vec<Source>, Vec<PollFd<'_>>) {
-        let mut sources = vec![Source::Signals, Source::Orders];
-        let own = [self.signals.as_fd(), self.orders.as_fd()];
+        let mut sources = vec![Source::Signals, Source::Orders, Source::ConfigReader];
+        let own = [self.signals.as_fd(), self.orders.as_fd(), self.config_reader.as_fd()];
         let mut fds = own.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).to_vec();
         for (id, worker) in &self.workers {
             if let Some(channel) = &worker.channel {
@@ -436,7 +450,12 @@ impl EventLoop {
 
     /// Rounded up: a turn that comes too early would find nothing due and come again.
     fn patience(&mut self) -> PollTimeout {
-        let deadlines = [self.next_look(), self.service_manager.next_deadline(), log::next_deadline()];
+        let deadlines = [
+            self.next_look(),
+            self.service_manager.next_deadline(),
+            log::next_deadline(),
+            self.config_reader.next_deadline(),
+        ];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
         let left = deadline.saturating_duration_since(Instant::now());
         let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128);

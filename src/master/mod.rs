@@ -4,12 +4,13 @@
 //! out about a worker that stands still), `pool` (what the program wants), `ask` (what others want), `history`
 //! (what they are told), `control` (how they reach it), `report` (what it says), `latency` (what the
 //! workers measured, in files), `service_manager`
-//! (what systemd is told), `on_giveup` (who is woken up), `pid_file`.
+//! (what systemd is told), `config_reader` (what is read at a reload), `on_giveup` (who is woken up), `pid_file`.
 //!
 //! Neighbours: `cluster` runs it; it talks to workers through `ipc` and imports nothing of `worker`.
 
 mod access_log;
 mod ask;
+mod config_reader;
 pub(crate) mod control;
 mod event_loop;
 mod evidence;
@@ -35,8 +36,9 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::log;
 use crate::sys::process;
+use config_reader::{ConfigReader, Read};
 use control::Sockets;
-use event_loop::{EventLoop, Read};
+use event_loop::EventLoop;
 use generation::Generation;
 use latency::LatencyFiles;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -69,7 +71,8 @@ pub(crate) fn run(read: Read, on_event: Box<dyn FnMut(&Event)>, pool: &Pool) -> 
     let latency_files = LatencyFiles::open(&first.config, pool.book())?;
     let served: Vec<_> = first.bound.iter().map(|bound| bound.address.clone()).collect();
     let sockets = Sockets::open(&first.config, &served, pool)?;
-    let outcome = EventLoop::new(first, read, spawner, signals, on_event, pool.open()?, pool.book()).run();
+    let reader = ConfigReader::new(read)?;
+    let outcome = EventLoop::new(first, reader, spawner, signals, on_event, pool.open()?, pool.book()).run();
     sockets.finish();
     latency_files.finish();
     log::finish();

@@ -4,6 +4,7 @@
 //! Neighbours: `master::watchdog` and `master::recycling` judge what is seen here, `lifecycle` decides what follows.
 
 use super::*;
+use crate::config::Config;
 use crate::event::{Cause, Evidence};
 use crate::master::evidence;
 use crate::master::recycling::{self, Due};

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
+/// A healthy worker must be faster, wherever this runs.
+const BOOT_TIMEOUT: &str = "6s";
+
 /// A server whose next workers do not come up as long as one of two files exists.
 struct Fixture {
     server: Server,
@@ -72,7 +75,8 @@ fn time(line: &Value) -> SystemTime {
 
 #[test]
 fn exactly_the_limit_is_restarted_and_the_healthy_worker_goes_on_and_stays() {
-    let fixture = Fixture::start(false, &["--workers", "2", "--restart-limit", "3"]);
+    let limits = ["--workers", "2", "--restart-limit", "3", "--restart-window", "1h"];
+    let fixture = Fixture::start(false, &limits);
     let (giveup, survivor) = fixture.drive_to_giveup();
     assert_eq!((giveup["limit"].as_u64(), giveup["alive"].as_u64()), (Some(3), Some(1)));
     fixture.server.wait("the last one has been heard of", || fixture.count("close") == 4);
@@ -96,27 +100,29 @@ fn exactly_the_limit_is_restarted_and_the_healthy_worker_goes_on_and_stays() {
 
 #[test]
 fn after_a_window_one_worker_is_tried_and_after_another_the_pool_is_whole() {
-    const WINDOW: Duration = Duration::from_secs(2);
-    let limits = ["--workers", "3", "--restart-limit", "2", "--restart-window", "2s"];
+    const WINDOW: Duration = Duration::from_secs(3);
+    // two that die are one too many, however long their replacements take to die
+    let limits = ["--workers", "3", "--restart-limit", "1", "--restart-window", "3s"];
     let fixture = Fixture::start(false, &limits);
-    let (giveup, survivor) = fixture.drive_to_giveup();
+    let start = SystemTime::now();
+    let (_, survivor) = fixture.drive_to_giveup();
     fs::remove_file(&fixture.dies_at_boot).unwrap();
-    let forks = fixture.count("fork");
     fixture.server.wait_until_whole();
-    let forked: Vec<Value> = fixture.server.events("fork").split_off(forks);
+    // who was tried while the file was still there is gone
+    let exits = fixture.server.events("exit");
+    let mut forked: Vec<Value> = fixture.server.events("fork").split_off(3);
+    forked.retain(|fork| exits.iter().all(|exit| exit["pid"] != fork["pid"]));
     assert_eq!(forked.len(), 2, "one trial and one more: {forked:?}");
-    let after_giveup = time(&forked[0]).duration_since(time(&giveup)).unwrap();
+    // what is written down is written after it was decided: both times are measured from before they began to run
+    let after_giveup = time(&forked[0]).duration_since(start).unwrap();
     assert!(after_giveup >= WINDOW, "tried only after a whole window, not {after_giveup:?}");
-    let trial = fixture
-        .server
-        .wait_for("the trial", |line| line["event"] == "listening" && line["pid"] == forked[0]["pid"]);
-    let after_trial = time(&forked[1]).duration_since(time(&trial)).unwrap();
-    // both were written down a little after they were decided
-    assert!(after_trial >= WINDOW - Duration::from_millis(50), "it must last a window, not {after_trial:?}");
+    let after_trial = time(&forked[1]).duration_since(time(&forked[0])).unwrap();
+    assert!(after_trial >= WINDOW, "it must last a window, not {after_trial:?}");
     assert!(fixture.server.listening().iter().any(|(_, pid)| *pid == survivor));
     // and the account is empty: a crash is repaired again
+    let forks = fixture.count("fork");
     kill(survivor, "KILL");
-    fixture.server.wait("repaired", || fixture.count("fork") == forks + 3);
+    fixture.server.wait("repaired", || fixture.count("fork") == forks + 1);
     fixture.server.wait_until_whole();
     assert_eq!(fixture.count("giveup"), 1);
 }
@@ -137,12 +143,12 @@ fn without_a_worker_left_it_ends_with_code_3() {
 
 #[test]
 fn sighup_clears_a_giveup_at_once() {
-    let fixture = Fixture::start(false, &["--workers", "3", "--restart-limit", "1"]);
-    let (giveup, survivor) = fixture.drive_to_giveup();
+    let limits = ["--workers", "3", "--restart-limit", "1", "--restart-window", "1h"];
+    let fixture = Fixture::start(false, &limits);
+    let (_, survivor) = fixture.drive_to_giveup();
     fs::remove_file(&fixture.dies_at_boot).unwrap();
     fixture.server.signal("HUP");
-    let done = fixture.server.wait_for("the roll", |line| line["stage"] == "done");
-    assert!(time(&done).duration_since(time(&giveup)).unwrap() < PATIENCE, "not after the window of 60 s");
+    fixture.server.wait_for("the roll", |line| line["stage"] == "done");
     fixture.server.wait_until_whole();
     fixture.server.wait("the survivor is replaced", || {
         fixture.server.listening().iter().all(|(_, pid)| *pid != survivor)
@@ -156,18 +162,20 @@ fn sighup_clears_a_giveup_at_once() {
 
 #[test]
 fn a_worker_that_never_listens_is_killed_and_counts() {
-    let limits = ["--workers", "2", "--restart-limit", "1", "--boot-timeout", "1s"];
+    let limits = ["--workers", "2", "--restart-limit", "1", "--boot-timeout", BOOT_TIMEOUT];
     let fixture = Fixture::start(false, &limits);
     fs::write(&fixture.hangs_at_boot, "").unwrap();
     let [(_, victim), (_, survivor)] = fixture.server.listening()[..] else { panic!("two workers") };
     let forks = fixture.count("fork");
+    let start = SystemTime::now();
     kill(victim, "KILL");
     let exit = fixture.server.wait_for("the exit", |line| line["cause"] == "boot-timeout");
     assert_eq!(exit["status"], "signal 9");
     let fork = &fixture.server.events("fork")[forks];
     assert_eq!(fork["pid"], exit["pid"]);
-    let lived = time(&exit).duration_since(time(fork)).unwrap();
-    assert!(lived >= Duration::from_millis(990), "the boot timeout is 1 s, it lived {lived:?}");
+    let lived = time(&exit).duration_since(start).unwrap();
+    let timeout = humantime::parse_duration(BOOT_TIMEOUT).unwrap();
+    assert!(lived >= timeout, "it has {timeout:?} to boot, it lived {lived:?}");
     let giveup = fixture.server.wait_for("giveup", |line| line["event"] == "giveup");
     assert_eq!(giveup["alive"], 1, "the second one was one too many");
     assert_eq!(fixture.count("fork"), forks + 1);
@@ -177,7 +185,7 @@ fn a_worker_that_never_listens_is_killed_and_counts() {
 #[test]
 fn a_reload_whose_replacements_do_not_come_up_fails_and_charges_nobody() {
     // with a limit of none the first charge would be a giveup
-    let limits = ["--workers", "2", "--restart-limit", "0", "--boot-timeout", "1s"];
+    let limits = ["--workers", "2", "--restart-limit", "0", "--boot-timeout", BOOT_TIMEOUT];
     let fixture = Fixture::start(false, &limits);
     let before = fixture.server.listening();
     for (file, cause) in [(&fixture.hangs_at_boot, "boot-timeout"), (&fixture.dies_at_boot, "crash")] {
@@ -199,6 +207,10 @@ fn a_reload_whose_replacements_do_not_come_up_fails_and_charges_nobody() {
     fixture.server.signal("HUP");
     fixture.server.wait_for("the next roll", |line| line["stage"] == "done");
     assert_eq!(fixture.count("giveup"), 0, "nothing was charged");
+    // the end of one that drains would not be charged
+    fixture.server.wait("the old ones are gone", || {
+        fixture.server.listening().iter().all(|worker| !before.contains(worker))
+    });
     kill(fixture.server.listening()[0].1, "KILL");
     fixture.server.wait_for("the charge that is one too many", |line| line["event"] == "giveup");
 }
@@ -256,8 +268,8 @@ fn the_last_worker_gone_the_command_has_a_little_time_and_then_none() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("facts");
     let command = format!("sleep 0.5; echo alive $URINGD_ALIVE >{0}; echo end >>{0}", file.display());
-    let mut fixture =
-        Fixture::start(true, &["--workers", "1", "--restart-limit", "1", "--on-giveup", &command]);
+    let limits = ["--workers", "1", "--restart-limit", "1", "--kill-timeout", "15s"];
+    let mut fixture = Fixture::start(true, &[&limits[..], &["--on-giveup", &command]].concat());
     assert_eq!(fixture.server.wait_exit().code(), Some(3));
     assert_eq!(fs::read_to_string(&file).unwrap(), "alive 0\nend\n", "it has ended before the master did");
 
@@ -269,12 +281,18 @@ fn the_last_worker_gone_the_command_has_a_little_time_and_then_none() {
     });
     assert!(time(&left).duration_since(time(&giveup)).unwrap() >= Duration::from_millis(200));
     assert_eq!(fixture.server.wait_exit().code(), Some(3));
-    let sleeping = group_leader_that_runs("sleep 1000", fixture.server.pid());
-    kill(sleeping, "KILL");
+    kill_what_is_left(&fixture, "sleep 1000");
+}
+
+/// Kills the process that runs this command line and was started by this master, as soon as its shell has become that.
+fn kill_what_is_left(fixture: &Fixture, command: &str) {
+    let find = || group_leader_that_runs(command, fixture.server.pid());
+    fixture.server.wait("the command is left to itself", || find().is_some());
+    kill(find().unwrap(), "KILL");
 }
 
 /// The process that runs this command line with that URINGD_MASTER_PID.
-fn group_leader_that_runs(command: &str, master: i32) -> i32 {
+fn group_leader_that_runs(command: &str, master: i32) -> Option<i32> {
     let processes =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let runs = |pid: &i32| {
@@ -284,7 +302,7 @@ fn group_leader_that_runs(command: &str, master: i32) -> i32 {
             == [command.as_bytes(), b" "].concat()
             && read("environ").split(|octet| *octet == 0).any(|line| line == variable.as_bytes())
     };
-    processes.into_iter().find(runs).expect("it is left to itself")
+    processes.into_iter().find(runs)
 }
 
 #[test]
@@ -298,8 +316,7 @@ fn a_command_that_hangs_keeps_the_master_from_nothing() {
     fixture.server.signal("HUP");
     fixture.server.wait_for("the roll", |line| line["stage"] == "done");
     fixture.server.wait_until_whole();
-    let sleeping = group_leader_that_runs("sleep 1000", fixture.server.pid());
     fixture.server.signal("TERM");
     assert_eq!(fixture.server.wait_exit().code(), Some(0));
-    kill(sleeping, "KILL");
+    kill_what_is_left(&fixture, "sleep 1000");
 }

@@ -47,12 +47,14 @@ impl Fixture {
 /// The hooks see a request that is under way between them.
 #[test]
 fn both_hooks_are_called_once_around_every_kind_of_drain() {
-    let mut fixture = Fixture::start("", &[]);
+    let mut fixture = Fixture::start("", &["--kill-timeout", "60s"]);
     for (cause, leave) in [("reload", "HUP"), ("suicide", "TERM"), ("suicide", "panic")] {
         let pid = fixture.worker();
         let mut client = fixture.server.connect();
         assert_eq!(client.get("/pid").pid(), pid);
-        client.send("GET /hang?ms=700 HTTP/1.1\r\nHost: test\r\n\r\n");
+        // it is under way until its last octet comes
+        client.send("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n");
+        assert_eq!(fixture.server.get("/pid").pid(), pid, "the request before it was read");
         match leave {
             "HUP" => fixture.server.signal("HUP"),
             "TERM" => kill(pid, "TERM"),
@@ -60,6 +62,7 @@ fn both_hooks_are_called_once_around_every_kind_of_drain() {
         }
         fixture.server.wait("before_drain", || !fixture.called_in(pid).is_empty());
         assert_eq!(fixture.called_in(pid), ["before_drain"], "{leave}: one client is still there");
+        client.send("x");
         assert_eq!(client.read_answer().expect("what was under way is answered").pid(), pid);
         let exit = fixture.wait_for_exit_of(pid);
         let code = if leave == "panic" { "code 1" } else { "code 0" };
@@ -89,7 +92,7 @@ fn a_worker_that_is_killed_calls_neither() {
 #[test]
 fn a_panic_in_a_hook_neither_loses_a_request_nor_hangs_the_exit() {
     for hook in ["before_drain", "after_drain"] {
-        let mut fixture = Fixture::start(hook, &[]);
+        let mut fixture = Fixture::start(hook, &["--kill-timeout", "60s"]);
         let pid = fixture.worker();
         let mut client = fixture.server.connect();
         assert_eq!(client.get("/pid").pid(), pid);

@@ -254,10 +254,9 @@ fn a_worker_leaves_though_a_file_does_not_come() {
         later.wait_until_waiting(1);
         later.server.signal("TERM");
         later.server.wait("it drains", || Client::try_connect(later.server.address).is_err());
-        let start = Instant::now();
         client.reset();
         assert_eq!(later.server.wait_exit().code(), Some(0));
-        assert!(start.elapsed() < Duration::from_secs(20), "nobody waited for the kill timeout");
+        // nobody waited for the kill timeout
         let exit = later.server.wait_for("its exit", |line| line["event"] == "exit");
         assert_eq!((&exit["status"], &exit["forced"]), (&"code 0".into(), &false.into()));
     }
@@ -287,13 +286,13 @@ fn a_client_that_resets_takes_its_future_with_it() {
 
 #[test]
 fn a_client_that_has_only_finished_sending_is_answered_or_given_up_after_the_send_timeout() {
-    let later = Later::start(&["--send-timeout", "700ms"]);
+    let later = Later::start(&["--send-timeout", "2s"]);
     let mut client = later.server.connect();
-    client.send(get("/wait?ms=300") + &get("/wait?ms=500") + &get("/wait?ms=1"));
+    client.send(get("/wait?ms=500").repeat(5));
     client.stream.shutdown(Shutdown::Write).unwrap();
     // each has the send timeout, not all of them together
-    for text in ["300 ms later", "500 ms later", "1 ms later"] {
-        assert_eq!(told(client.read_answer().unwrap()), (200, text.into()));
+    for _ in 0..5 {
+        assert_eq!(told(client.read_answer().unwrap()), (200, "500 ms later".into()));
     }
     assert_eq!(client.read_to_end().unwrap(), b"");
 
@@ -302,19 +301,23 @@ fn a_client_that_has_only_finished_sending_is_answered_or_given_up_after_the_sen
     client.send(get(FOR_EVER));
     client.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.read_to_end().unwrap(), b"", "no answer");
-    assert!(start.elapsed() >= Duration::from_millis(690), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(1990), "{:?}", start.elapsed());
     later.wait_until_waiting(0);
 }
 
 #[test]
 fn one_that_waits_is_finished_in_a_drain_and_says_close() {
-    let mut later = Later::start(&[]);
-    let mut client = later.server.connect();
-    client.send(get("/wait?ms=400"));
+    let mut later = Later::start(&["--kill-timeout", "30s"]);
+    let path = later.fifo();
+    let mut writer = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut client = later.ask_for_fifo();
     later.wait_until_waiting(1);
     later.server.signal("TERM");
+    later.server.wait("it drains", || Client::try_connect(later.server.address).is_err());
+    writer.write_all(b"at last").unwrap();
+    drop(writer);
     let answer = client.read_answer().unwrap();
-    assert_eq!((answer.text().as_str(), answer.closes()), ("400 ms later", true));
+    assert_eq!((answer.text().as_str(), answer.closes()), ("at last", true));
     assert_eq!(later.server.wait_exit().code(), Some(0));
 }
 
@@ -368,19 +371,13 @@ fn a_future_that_wakes_itself_all_the_time_starves_nobody() {
     let (server, worker) = one_worker(Program::Faulty, &[]);
     let mut dizzy: Vec<Client> = (0..20).map(|_| server.connect()).collect();
     for client in &mut dizzy {
-        client.send(get("/spin?ms=1000"));
+        client.send(get("/spin?ms=3600000"));
     }
-    let start = Instant::now();
     let mut beside = server.connect();
-    let mut answers = 0;
-    while start.elapsed() < Duration::from_millis(800) {
+    for _ in 0..5 {
         assert_eq!(beside.get("/pid").pid(), worker);
         assert_eq!(server.get("/hang?ms=1").pid(), worker, "timers and new connections too");
-        answers += 1;
-    }
-    assert!(answers >= 5, "{answers} answers in 800 ms");
-    for client in &mut dizzy {
-        assert_eq!(client.read_answer().unwrap().text(), "dizzy");
+        assert_eq!(server.get("/spin?ms=1").text(), "dizzy", "and one of their own kind");
     }
 }
 

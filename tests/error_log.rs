@@ -46,7 +46,8 @@ fn a_cause_that_repeats_is_counted_and_what_concerns_workers_is_always_said() {
 
 #[test]
 fn what_was_left_out_is_told_at_the_end() {
-    let mut server = Server::start(Program::Faulty, &["--workers", "1", "--on-panic", "continue"]);
+    let limits = ["--workers", "1", "--on-panic", "continue", "--kill-timeout", "30s"];
+    let mut server = Server::start(Program::Faulty, &limits);
     let mut client = server.connect();
     client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100));
     (0..100).for_each(|_| assert_eq!(client.read_answer().unwrap().status, 500));

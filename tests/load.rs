@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,9 +25,86 @@ const LAST: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\
 /// Times are those computed on paper only where nothing else of this program is under way.
 static MACHINE: RwLock<()> = RwLock::new(());
 
+/// A test that looks at times has the machine for itself, as far as this program goes; and since others may have it too,
+/// what the machine is late meanwhile is known.
+struct Alone {
+    witnesses: Vec<Arc<Witness>>,
+    _machine: RwLockWriteGuard<'static, ()>,
+}
+
+/// Sleeps again and again on one core, and adds up what that takes longer than it should.
+#[derive(Default)]
+struct Witness {
+    late_us: AtomicU64,
+    may_go: AtomicBool,
+}
+
 /// For a test that looks at times.
-fn alone() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+fn alone() -> Alone {
+    let machine = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let begin = |core| {
+        let witness = Arc::new(Witness::default());
+        let its_own = Arc::clone(&witness);
+        thread::spawn(move || its_own.watch(core));
+        witness
+    };
+    Alone { witnesses: cores.into_iter().map(begin).collect(), _machine: machine }
+}
+
+impl Witness {
+    fn watch(&self, core: core_affinity::CoreId) {
+        const SLEEP: Duration = Duration::from_millis(1);
+        /// Less is the same for everybody, and what tolerances are for.
+        const LATE: Duration = Duration::from_millis(5);
+        core_affinity::set_for_current(core);
+        while !self.may_go.load(Ordering::Relaxed) {
+            let begin = Instant::now();
+            thread::sleep(SLEEP);
+            let late = begin.elapsed() - SLEEP;
+            if late >= LATE {
+                self.late_us.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Alone {
+    /// Seconds that have been lost so far, on the core that has lost most.
+    fn late(&self) -> f64 {
+        let late = self.witnesses.iter().map(|witness| witness.late_us.load(Ordering::Relaxed));
+        late.max().unwrap_or(0) as f64 / 1e6
+    }
+
+    /// Within the tolerance, or what server and generator may have been late.
+    #[track_caller]
+    fn assert_near(&self, value: f64, expected: f64, tolerance: f64) {
+        assert_near(value, expected, tolerance + 2.0 * self.late());
+    }
+
+    /// The first line says that the rate was reached; unless the generator itself was late with the last request.
+    #[track_caller]
+    fn assert_is_reached(&self, said: &Said, run: &Value, line: &str) {
+        let sending = run["sending"].as_f64().unwrap();
+        self.assert_near(sending, 1.0, 0.1);
+        assert!(said.stderr.starts_with(line) || sending > 1.01, "{}", said.stderr);
+    }
+
+    /// Not less in any case, and not more than that unless the machine was late.
+    #[track_caller]
+    fn assert_between(&self, value: f64, least: f64, most: f64) {
+        let late = self.late();
+        assert!(
+            value >= least && value < most + 2.0 * late,
+            "{value} is not in {least}..{most}; lost: {late} s"
+        );
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.witnesses.iter().for_each(|witness| witness.may_go.store(true, Ordering::Relaxed));
+    }
 }
 
 /// For a test that only counts.
@@ -134,10 +211,11 @@ where
             }
         };
         let last = last || request.head.contains("Connection: close\r\n");
+        // before it is out, and whoever waits for it looks
+        counted.sent.fetch_add(answer.len() as u64, Ordering::SeqCst);
         if output.write_all(answer.as_bytes()).is_err() || last {
             return false;
         }
-        counted.sent.fetch_add(answer.len() as u64, Ordering::SeqCst);
     }
     false
 }
@@ -213,11 +291,22 @@ fn spawn(arguments: &[&str]) -> Child {
     command.args(arguments).stdout(Stdio::piped()).spawn().unwrap()
 }
 
+/// Longer than any run here takes: a resolver may need half a minute to find nobody.
+const RUN_MAX: Duration = Duration::from_secs(120);
+
+/// Where tests bind that let their port go: no other test then gets it meanwhile.
+const LET_GO: &str = "127.0.0.77:0";
+
+/// An address where nobody listens.
+fn nobody() -> SocketAddr {
+    TcpListener::bind(LET_GO).unwrap().local_addr().unwrap()
+}
+
 /// Waits for its end, but not for ever.
 fn finish(child: Child) -> Said {
     let (pid, (sender, receiver)) = (child.id(), mpsc::channel());
     thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
-    let Ok(Output { status, stdout, stderr }) = receiver.recv_timeout(PATIENCE) else {
+    let Ok(Output { status, stdout, stderr }) = receiver.recv_timeout(RUN_MAX) else {
         common::kill(pid as i32, "KILL");
         panic!("it hangs");
     };
@@ -356,9 +445,14 @@ fn connections_are_replaced_after_so_many_requests() {
     let server = Server::always(OK);
     let run = load(&server.url(), &["-c", "4", "-n", "200", "--requests-per-connection", "10", "-p", "3"]);
     assert_eq!((count(&run, "status_2xx"), count(&run, "errors")), (200, 0));
+    // one that nothing is sent on may be accepted when all is over
+    let deadline = Instant::now() + PATIENCE;
+    while server.connections() != count(&run, "connections_opened") {
+        assert!(Instant::now() < deadline, "{} of {run}", server.connections());
+        thread::sleep(Duration::from_millis(5));
+    }
     // four may be left with fewer
     assert!((20..=23).contains(&server.connections()), "{}", server.connections());
-    assert_eq!(count(&run, "connections_opened"), server.connections());
 }
 
 #[test]
@@ -403,12 +497,12 @@ fn a_unix_socket_is_loaded_like_any_other() {
 
 #[test]
 fn the_warm_up_is_not_recorded() {
-    let _alone = alone();
+    let alone = alone();
     let server = Server::always(OK);
     let run = load(&server.url(), &["-c", "2", "-r", "200", "--warmup", "500ms", "-d", "500ms"]);
     assert_eq!((count(&run, "requests"), count(&run, "status_2xx"), server.requests()), (100, 100, 200));
     assert_eq!(count(&run, "connections_opened"), 2, "those that are open when it ends");
-    assert_near(run["duration"].as_f64().unwrap(), 0.5, 0.2);
+    alone.assert_near(run["duration"].as_f64().unwrap(), 0.5, 0.2);
     let run = load(&server.url(), &["-c", "2", "-n", "50", "--warmup", "200ms"]);
     assert_eq!((count(&run, "requests"), count(&run, "status_2xx")), (50, 50));
     assert!(server.requests() > 250);
@@ -425,38 +519,39 @@ fn delayed(delay: Duration) -> Server {
 
 #[test]
 fn in_a_closed_loop_latency_is_the_servers_delay() {
-    let _alone = alone();
+    let alone = alone();
     let server = delayed(Duration::from_millis(20));
     let run = load(&server.url(), &["-c", "4", "-d", "1s"]);
     for name in ["min", "p50"] {
-        assert!((0.02..0.04).contains(&latency(&run, "latency", name)), "{run}");
+        alone.assert_between(latency(&run, "latency", name), 0.02, 0.04);
     }
     // four connections, each always with one request
-    assert_near(run["rps"].as_f64().unwrap() * latency(&run, "latency", "mean"), 4.0, 0.4);
+    let at_once = run["rps"].as_f64().unwrap() * latency(&run, "latency", "mean");
+    assert_near(at_once, 4.0, 0.4 + 4.0 * alone.late());
     assert_eq!((&run["latency_from"], run["service"].is_null()), (&"send".into(), true));
 }
 
 #[test]
 fn at_a_rate_below_capacity_latency_is_the_servers_delay() {
-    let _alone = alone();
+    let alone = alone();
     let server = delayed(Duration::from_millis(20));
     let said = run(&[&server.url(), "-c", "16", "-t", "2", "-d", "1s", "-r", "300", "--json", "-"]);
     let run = said.json();
     let expected = format!("GET {}: 300 requests/s as asked for ", server.url());
-    assert!(said.stderr.starts_with(&expected), "{}", said.stderr);
+    alone.assert_is_reached(&said, &run, &expected);
     assert_eq!(
         (count(&run, "requests"), server.requests(), count(&run, "unanswered_in_latency")),
         (300, 300, 0)
     );
     for kind in ["latency", "service"] {
-        assert!((0.02..0.04).contains(&latency(&run, kind, "p50")), "{run}");
+        alone.assert_between(latency(&run, kind, "p50"), 0.02, 0.04);
     }
     assert_eq!(run["latency_from"], "intended start");
 }
 
 #[test]
 fn a_rate_is_reached_though_one_answer_takes_longer_than_the_run() {
-    let _alone = alone();
+    let alone = alone();
     let server = Server::start(|request| {
         if (request.connection, request.number) == (0, 3) {
             thread::sleep(Duration::from_millis(1500));
@@ -467,13 +562,12 @@ fn a_rate_is_reached_though_one_answer_takes_longer_than_the_run() {
     let run = said.json();
     assert_eq!((count(&run, "requests"), count(&run, "status_2xx")), (100, 100));
     assert!(run["duration"].as_f64().unwrap() > 1.4, "{run}");
-    assert_near(run["sending"].as_f64().unwrap(), 1.0, 0.1);
-    assert!(said.stderr.contains("100 requests/s as asked for"), "{}", said.stderr);
+    alone.assert_is_reached(&said, &run, &format!("GET {}: 100 requests/s as asked for ", server.url()));
 }
 
 #[test]
 fn at_a_rate_above_capacity_waiting_counts_and_the_rate_is_the_true_one() {
-    let _alone = alone();
+    let alone = alone();
     // one connection answers 50 a second of 100: the nth request is due at 10 n ms and answered at 20 (n + 1) ms
     let begin = OnceLock::new();
     let server = Server::start(move |request| {
@@ -487,27 +581,28 @@ fn at_a_rate_above_capacity_waiting_counts_and_the_rate_is_the_true_one() {
     assert!(said.stderr.starts_with("RATE NOT REACHED: "), "{}", said.stderr);
     assert_eq!((count(&run, "requests"), count(&run, "status_2xx"), server.requests()), (100, 100, 100));
     let waited = |nth: f64| (nth + 1.0) * 0.02 - nth * 0.01;
-    assert_near(latency(&run, "service", "mean"), 0.02, 0.002);
+    alone.assert_near(latency(&run, "service", "mean"), 0.02, 0.002);
     for (name, nth) in [("p50", 50.0), ("p75", 75.0), ("p90", 90.0), ("max", 99.0)] {
-        assert_near(latency(&run, "latency", name), waited(nth), 0.1);
+        alone.assert_near(latency(&run, "latency", name), waited(nth), 0.1);
     }
-    assert!(latency(&run, "service", "max") < 0.2);
-    assert_near(run["duration"].as_f64().unwrap(), 2.0, 0.1);
-    assert_near(run["rps"].as_f64().unwrap(), 50.0, 4.0);
+    alone.assert_between(latency(&run, "service", "max"), 0.02, 0.2);
+    let duration = run["duration"].as_f64().unwrap();
+    alone.assert_near(duration, 2.0, 0.1);
+    assert_near(run["rps"].as_f64().unwrap(), 100.0 / duration, 0.1);
 }
 
 #[test]
 fn what_can_never_be_sent_counts_with_what_it_has_waited() {
-    let _alone = alone();
+    let alone = alone();
     // 5 answers a second of 50, and half a second to catch up: 50 are due, 7 are answered
     let server = delayed(Duration::from_millis(200));
     let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "50", "--timeout", "500ms"]);
     let (answered, lost) = (count(&run, "status_2xx"), error(&run, "timeout"));
     assert_eq!(answered + lost, 50);
-    assert!((4..=8).contains(&answered), "{answered}");
+    assert_near(answered as f64, 6.0, 2.0 + 2.0 * alone.late() / 0.2);
     // they were due at every moment of the second, the last one half a second before the end
-    assert_near(latency(&run, "latency", "p50"), 0.95, 0.25);
-    assert_near(latency(&run, "latency", "max"), 1.4, 0.2);
+    alone.assert_near(latency(&run, "latency", "p50"), 0.95, 0.25);
+    alone.assert_near(latency(&run, "latency", "max"), 1.4, 0.2);
     // they are in the latencies and no answers
     assert_eq!(count(&run, "unanswered_in_latency"), lost);
     let seconds = run["timeline"].as_array().unwrap();
@@ -518,7 +613,7 @@ fn what_can_never_be_sent_counts_with_what_it_has_waited() {
 
 #[test]
 fn what_is_sent_and_not_answered_in_time_counts_with_what_it_has_waited() {
-    let _alone = alone();
+    let alone = alone();
     // every fourth request of a connection is swallowed with the connection
     let server =
         Server::start(|request| if request.number == 3 { Act::Silence } else { Act::Answer(OK.into()) });
@@ -528,23 +623,23 @@ fn what_is_sent_and_not_answered_in_time_counts_with_what_it_has_waited() {
     assert_eq!((answered + lost, count(&run, "unanswered_in_latency")), (40, lost));
     assert_eq!(count(&run, "requests"), 40);
     if lost > 0 {
-        assert_near(latency(&run, "latency", "max"), 0.55, 0.15);
+        alone.assert_near(latency(&run, "latency", "max"), 0.55, 0.15);
     }
-    assert!(latency(&run, "service", "max") < 0.3);
-    let closed = load(&server.url(), &["-c", "1", "-n", "8", "--timeout", "500ms"]);
+    alone.assert_between(latency(&run, "service", "max"), 0.0, 0.3);
+    let closed = load(&server.url(), &["-c", "1", "-n", "8", "--timeout", "2s"]);
     assert_eq!((error(&closed, "timeout"), count(&closed, "unanswered_in_latency")), (2, 0));
-    assert!(latency(&closed, "latency", "max") < 0.3, "a closed loop tells of answers");
+    assert!(latency(&closed, "latency", "max") < 2.0, "a closed loop tells of answers");
 }
 
 #[test]
 fn a_rate_beyond_all_reach_ends_as_soon_as_any() {
-    let _alone = alone();
+    let alone = alone();
     let server = delayed(Duration::from_millis(20));
     let said = run(&[&server.url(), "-c", "1", "-d", "1s", "-r", "1e9", "--json", "-"]);
     assert_eq!(said.code, Some(2), "{}", said.stderr);
     let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "1000000000", "--timeout", "100ms"]);
     assert_eq!(error(&run, "timeout") + count(&run, "status_2xx"), 1_000_000_000);
-    assert_near(latency(&run, "latency", "p50"), 0.6, 0.1);
+    alone.assert_near(latency(&run, "latency", "p50"), 0.6, 0.1);
 }
 
 /// Answers at once, but for one second that begins one second after the first request.
@@ -562,28 +657,31 @@ fn stalling() -> Server {
 
 #[test]
 fn a_stall_cannot_hide_in_an_open_loop() {
-    let _alone = alone();
+    let alone = alone();
     let run = load(&stalling().url(), &["-c", "8", "-d", "3s", "-r", "500"]);
     assert_eq!(count(&run, "status_2xx"), 1500);
     // 500 of 1500 are due within the stall and wait for its end: from 1 s down to nothing, evenly
-    assert!(latency(&run, "latency", "p50") < 0.05);
-    assert_near(latency(&run, "latency", "p75"), 0.25, 0.1);
-    assert_near(latency(&run, "latency", "p90"), 0.7, 0.1);
-    assert_near(latency(&run, "latency", "p99"), 0.97, 0.1);
-    assert_near(latency(&run, "latency", "max"), 1.0, 0.1);
+    alone.assert_between(latency(&run, "latency", "p50"), 0.0, 0.05);
+    alone.assert_near(latency(&run, "latency", "p75"), 0.25, 0.1);
+    alone.assert_near(latency(&run, "latency", "p90"), 0.7, 0.1);
+    alone.assert_near(latency(&run, "latency", "p99"), 0.97, 0.1);
+    alone.assert_near(latency(&run, "latency", "max"), 1.0, 0.1);
     // only those that were on their way had been sent
-    assert!(latency(&run, "service", "p99") < 0.1);
-    assert_near(run["longest_gap"]["seconds"].as_f64().unwrap(), 1.0, 0.1);
-    assert_near(run["longest_gap"]["at"].as_f64().unwrap(), 1.0, 0.2);
+    alone.assert_between(latency(&run, "service", "p99"), 0.0, 0.1);
+    alone.assert_near(run["longest_gap"]["seconds"].as_f64().unwrap(), 1.0, 0.1);
+    alone.assert_near(run["longest_gap"]["at"].as_f64().unwrap(), 1.0, 0.2);
 }
 
 #[test]
 fn a_closed_loop_sees_of_a_stall_what_is_on_its_way() {
-    let _alone = alone();
+    let alone = alone();
     let run = load(&stalling().url(), &["-c", "8", "-d", "3s"]);
-    assert!(latency(&run, "latency", "p99") < 0.1, "8 of thousands");
-    assert_near(latency(&run, "latency", "max"), 1.0, 0.1);
-    assert_near(run["longest_gap"]["seconds"].as_f64().unwrap(), 1.0, 0.1);
+    // 8 of thousands, unless the machine is slow
+    if count(&run, "responses") > 2000 {
+        alone.assert_between(latency(&run, "latency", "p99"), 0.0, 0.1);
+    }
+    alone.assert_near(latency(&run, "latency", "max"), 1.0, 0.1);
+    alone.assert_near(run["longest_gap"]["seconds"].as_f64().unwrap(), 1.0, 0.1);
 }
 
 // ---- errors ----
@@ -595,7 +693,7 @@ fn lost_requests_are_counted_by_what_took_them() {
     let table: [Loss; 5] = [
         ("closed_early", "10s", || Act::Close),
         ("reset", "10s", || Act::Reset),
-        ("timeout", "1s", || Act::Silence),
+        ("timeout", "2s", || Act::Silence),
         ("malformed", "10s", || Act::Last("SSH-2.0-Not_HTTP\r\n".into())),
         ("status", "10s", || Act::Answer("HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n".into())),
     ];
@@ -617,13 +715,13 @@ fn lost_requests_are_counted_by_what_took_them() {
 
 #[test]
 fn a_server_that_is_gone_for_a_while_is_waited_for_without_haste() {
-    let _alone = alone();
+    let alone = alone();
     let server = Server::start(|request| {
         // its connections end with the listener
         if request.connection < 2 && request.number == 3 { Act::Close } else { Act::Answer(OK.into()) }
     });
     // a proxy in front of it can go away and come back
-    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = TcpListener::bind(LET_GO).unwrap();
     let (address, behind) = (proxy.local_addr().unwrap(), server.address);
     thread::spawn(move || {
         let streams: Vec<TcpStream> = (0..2).map(|_| proxy.accept().unwrap().0).collect();
@@ -636,11 +734,11 @@ fn a_server_that_is_gone_for_a_while_is_waited_for_without_haste() {
     let run = load(&format!("http://{address}/"), &["-c", "2", "-r", "100", "-d", "2s"]);
     assert_eq!((error(&run, "closed_early"), count(&run, "status_2xx")), (2, 198));
     // pauses of 0, 1, 2, 4 ... 100 ms: 14 attempts in 700 ms
-    assert!((10..=40).contains(&error(&run, "refused")), "{}", run["errors_by_kind"]);
+    assert_near(error(&run, "refused") as f64, 25.0, 15.0 + 40.0 * alone.late());
     assert_eq!(count(&run, "connections_opened"), 4);
     // what was due meanwhile has waited
-    assert_near(latency(&run, "latency", "max"), 0.75, 0.2);
-    assert!(latency(&run, "service", "max") < 0.2);
+    alone.assert_near(latency(&run, "latency", "max"), 0.75, 0.2);
+    alone.assert_between(latency(&run, "service", "max"), 0.0, 0.2);
 }
 
 /// Passes octets on in both directions.
@@ -660,9 +758,8 @@ fn pipe(client: TcpStream, behind: SocketAddr) -> [thread::JoinHandle<()>; 2] {
 #[test]
 fn a_server_that_never_succeeds_is_told_in_one_line() {
     let _beside = beside_others();
-    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let table = [
-        (format!("http://{refused}/"), "connection refused (is the server up?)"),
+        (format!("http://{}/", nobody()), "connection refused (is the server up?)"),
         (Server::start(|_| Act::Close).url(), "closes connections without an answer"),
         (Server::start(|_| Act::Reset).url(), "resets connections without an answer"),
         (
@@ -673,7 +770,7 @@ fn a_server_that_never_succeeds_is_told_in_one_line() {
             Server::start(|_| Act::Last("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx".into())).url(),
             "without an answer",
         ),
-        (Server::start(|_| Act::Silence).url(), "no answer within 300ms"),
+        (Server::start(|_| Act::Silence).url(), "no answer within 1s"),
         ("http://unix:/no/such/socket:/".into(), "no such socket"),
         ("http://no-such-host.invalid/".into(), "cannot resolve no-such-host.invalid"),
         ("https://127.0.0.1/".into(), "https is not supported"),
@@ -681,14 +778,10 @@ fn a_server_that_never_succeeds_is_told_in_one_line() {
     ];
     for (url, expected) in table {
         for arguments in [&["-d", "600ms"][..], &["-r", "50", "-n", "100"]] {
-            let begin = Instant::now();
-            let said = run(&[&[url.as_str(), "-c", "3", "--timeout", "300ms"], arguments].concat());
+            let said = run(&[&[url.as_str(), "-c", "3", "--timeout", "1s"], arguments].concat());
             assert_eq!(said.code, Some(1), "{url}: {}", said.stderr);
             assert!(said.line().contains(expected), "{}", said.stderr);
             assert!(said.line().contains(&url), "{}", said.stderr);
-            // it ends; how soon is the machine's affair, and a resolver takes what time it likes
-            let ends = begin.elapsed() < Duration::from_secs(60) || url.contains("no-such-host");
-            assert!(ends, "{}: {:?}", said.stderr, begin.elapsed());
         }
     }
 }
@@ -786,8 +879,7 @@ fn a_failed_run_leaves_the_reports_of_the_last_one() {
     let url = server.url();
     assert_eq!(run(&[&[url.as_str()], &outputs[..]].concat()).code, Some(0));
     let before = files();
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let failed = run(&[&[format!("http://{gone}/").as_str()], &outputs[..]].concat());
+    let failed = run(&[&[format!("http://{}/", nobody()).as_str()], &outputs[..]].concat());
     assert_eq!(failed.code, Some(1), "{}", failed.stderr);
     assert!(files() == before && std::fs::read_dir(folder.path()).unwrap().count() == 3);
 }
@@ -808,12 +900,11 @@ fn without_a_free_local_port_it_says_so_at_once() {
         return common::skip("no network namespace can be set up here");
     }
     for load in ["-c 64", "-c 1000 -t 2 -r 50"] {
-        let begin = Instant::now();
-        let script = format!("{settings} && exec \"$0\" http://127.0.0.1:9/ {load}");
+        // it waits for neither of the two
+        let script = format!("{settings} && exec \"$0\" http://127.0.0.1:9/ {load} -d 1h --timeout 1h");
         let said = finish(inside(&script).spawn().unwrap());
         assert_eq!(said.code, Some(1), "{}", said.stderr);
         assert!(said.line().contains("no free local port"), "{}", said.stderr);
-        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
     }
 }
 
@@ -841,7 +932,7 @@ fn an_interrupted_run_says_what_there_is() {
 fn a_run_that_only_a_number_ends_gives_up_a_server_that_is_gone() {
     let _beside = beside_others();
     // one connection, and then nobody listens any more
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(LET_GO).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
@@ -849,7 +940,7 @@ fn a_run_that_only_a_number_ends_gives_up_a_server_that_is_gone() {
         let act = |request: &Request| if request.number < 5 { Act::Answer(OK.into()) } else { Act::Close };
         serve(&stream, 0, &act, &Counted::default())
     });
-    let run = load(&url, &["-c", "1", "-n", "100", "--timeout", "300ms"]);
+    let run = load(&url, &["-c", "1", "-n", "100", "--timeout", "2s"]);
     assert_eq!((count(&run, "status_2xx"), error(&run, "closed_early")), (5, 1));
-    assert!(error(&run, "refused") > 1 && run["duration"].as_f64().unwrap() < 2.0);
+    assert!(error(&run, "refused") > 1, "{run}");
 }

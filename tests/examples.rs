@@ -151,7 +151,7 @@ fn each_of_10_000_clients_at_once_gets_its_own_answer() {
     }
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).unwrap();
     let upstream = Upstream::start();
-    let (server, worker) = offload(upstream.address, "120000", &[]);
+    let (server, worker) = offload(upstream.address, "120000", &["--keep-alive-timeout", "10m"]);
     server.get("/in-flight");
     let before = rss_anon(worker);
 
@@ -335,7 +335,7 @@ fn those_who_leave_the_line_cost_the_upstream_nothing() {
 #[test]
 fn promises_are_kept_by_a_worker_that_is_replaced() {
     let upstream = Upstream::start();
-    let (server, worker) = offload(upstream.address, "20000", &["--kill-timeout", "20s"]);
+    let (server, worker) = offload(upstream.address, "20000", &["--kill-timeout", "60s"]);
     let mut clients: Vec<Client> =
         (0..2 * UPSTREAM_REQUESTS_MAX).map(|number| ask(&server, number)).collect();
     wait_in_flight(&server, clients.len());

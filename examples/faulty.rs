@@ -11,9 +11,9 @@
 //! | `/panic` | panics: the client gets 500, the worker is replaced without losing anybody |
 //! | `/abort` | dies of SIGABRT: its other clients are cut off |
 //! | `/exit` | calls exit(7) |
-//! | `/hang?ms=N` | answers after N ms by a timer; the loop goes on |
-//! | `/block?ms=N` | sleeps N ms in the handler; the loop does not go on |
-//! | `/block-later?ms=N` | waits N ms by a timer, then blocks for a minute in its future |
+//! | `/hang?ms=N&while=FILE` | answers after N ms by a timer, and when this file is gone; the loop goes on |
+//! | `/block?ms=N&while=FILE` | sleeps so long in the handler, in a thread called `blocked`; the loop does not go on |
+//! | `/block-later?ms=N&while=FILE` | waits so long by a timer, then blocks for a minute in its future |
 //! | `/block-admission` | blocks for a minute when a request with content begins |
 //! | `/leak?n=N` | keeps N octets more, for ever |
 //! | `/later-panic?ms=N` | panics in a future, after N ms |
@@ -35,10 +35,11 @@
 //! With `FAULTY_HOOKS=FILE` every worker appends its process ID and `before_drain` or `after_drain` when that is called;
 //! `FAULTY_HOOK_PANIC` names the one that panics then.
 
+use nix::sys::prctl;
 use std::error::Error;
 use std::fmt;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::task::Poll;
@@ -105,7 +106,9 @@ fn write_stats(pool: &Pool) {
     let stats = pool.stats();
     let mut line = serde_json::to_value(stats.counters).expect("plain data");
     line["latencies"] = stats.latency.count().into();
-    line["p50_us"] = (stats.latency.quantile(0.5).as_micros() as u64).into();
+    for (name, share) in [("p50_us", 0.5), ("max_us", 1.0)] {
+        line[name] = (stats.latency.quantile(share).as_micros() as u64).into();
+    }
     append("FAULTY_STATS", &line.to_string());
 }
 
@@ -134,7 +137,7 @@ impl Handler for Faulty {
 
     fn admit(&mut self, head: &Request<'_>) -> Admission {
         if head.path() == "/block-admission" {
-            std::thread::sleep(Duration::from_secs(60));
+            Pause::MINUTE.block();
         }
         Admission::Collect
     }
@@ -170,21 +173,21 @@ fn answer(request: &Request<'_>) -> Reply {
         "/abort" => std::process::abort(),
         "/exit" => std::process::exit(7),
         "/hang" => {
-            let time = Duration::from_millis(number(request, "ms"));
+            let pause = Pause::of(request);
             Reply::later(async move {
-                uringd::sleep(time).await;
+                pause.wait().await;
                 pid()
             })
         }
         "/block" => {
-            std::thread::sleep(Duration::from_millis(number(request, "ms")));
+            Pause::of(request).block();
             pid().into()
         }
         "/block-later" => {
-            let time = Duration::from_millis(number(request, "ms"));
+            let pause = Pause::of(request);
             Reply::later(async move {
-                uringd::sleep(time).await;
-                std::thread::sleep(Duration::from_secs(60));
+                pause.wait().await;
+                Pause::MINUTE.block();
                 pid()
             })
         }
@@ -237,6 +240,45 @@ fn answer(request: &Request<'_>) -> Reply {
     }
 }
 
+/// How long a request is to take: this time, and as long as that file is there.
+struct Pause {
+    time: Duration,
+    file: Option<PathBuf>,
+}
+
+impl Pause {
+    /// How often it is looked whether the file is there.
+    const LOOK: Duration = Duration::from_millis(10);
+    const MINUTE: Pause = Pause { time: Duration::from_secs(60), file: None };
+
+    fn of(request: &Request<'_>) -> Pause {
+        let file = request.query_value("while").map(|file| PathBuf::from(file.as_ref()));
+        Pause { time: Duration::from_millis(number(request, "ms")), file }
+    }
+
+    async fn wait(&self) {
+        uringd::sleep(self.time).await;
+        while self.is_there() {
+            uringd::sleep(Pause::LOOK).await;
+        }
+    }
+
+    /// Whoever waits for this to begin looks at the thread's name.
+    fn block(&self) {
+        let name = prctl::get_name();
+        let _ = prctl::set_name(c"blocked");
+        std::thread::sleep(self.time);
+        while self.is_there() {
+            std::thread::sleep(Pause::LOOK);
+        }
+        let _ = name.and_then(|name| prctl::set_name(&name));
+    }
+
+    fn is_there(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.exists())
+    }
+}
+
 /// The shell does not wait for what it starts, so that its child is given to PID 1.
 fn orphan() -> Reply {
     let shell = Command::new("sh").args(["-c", "sleep 0.1 >/dev/null & echo $!"]).output();
@@ -283,7 +325,7 @@ fn number(request: &Request<'_>, name: &str) -> u64 {
     request.query_value(name).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-fn boot_file() -> Option<std::path::PathBuf> {
+fn boot_file() -> Option<PathBuf> {
     std::env::var_os("FAULTY_BOOT_FILE").map(Into::into)
 }
 

@@ -17,6 +17,7 @@
 //! | `/json` | answers with the JSON that is the content; 400 if it is none |
 //! | `/failure` | fails with an error: 500, and a line in the log |
 //! | `/pieces?hold=MS&n=N` | takes its content in pieces, the first after MS ms, and no more than N octets of it: how many, their sum |
+//! | `/pieces?while=FILE` | the same, the first when this file is gone |
 //! | `/echo` | another thread takes the content in pieces, and sends them back |
 //! | `/heard` | how the last content of `/echo` has ended |
 //! | `/made?n=N&size=S&pause=MS` | a future makes N pieces of S octets, with pauses |
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -157,10 +159,14 @@ impl Drop for Busy {
 fn take(request: &Request<'_>) -> Reply {
     let (mut pieces, busy) = (request.pieces(), Busy::new());
     let hold = Duration::from_millis(number(request, "hold"));
+    let file = request.query_value("while").map(|file| PathBuf::from(file.as_ref()));
     let enough = parameter(request, "n").map_or(u64::MAX, |n| n.parse().unwrap_or(0));
     Reply::later(async move {
         let _busy = busy;
         uringd::sleep(hold).await;
+        while file.as_ref().is_some_and(|file| file.exists()) {
+            uringd::sleep(Duration::from_millis(10)).await;
+        }
         let (mut octets, mut sum) = (0, 0);
         while octets < enough
             && let Some(piece) = pieces.next().await

@@ -352,8 +352,8 @@ impl EventLoop {
 
     fn drain(&mut self, id: WorkerId, stop: bool, cause: Option<Cause>) {
         let WorkerRef { slot, pid, .. } = self.reference(id);
-        tracing::debug!(slot, pid, id, stop, "drain sent");
         self.tell(id, &ToWorker::Drain { stop });
+        tracing::debug!(slot, pid, id, stop, "drain sent");
         self.history.drained(id, cause);
     }
 

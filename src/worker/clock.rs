@@ -115,6 +115,18 @@ impl Clock {
     }
 }
 
+/// How much later than it should the loop must come to its next turn to have been held up.
+const HELD_UP: Duration = Duration::from_secs(1);
+
+/// Of the time that has passed since the last turn began, after which the loop meant to wait for `timeout`: what counts for
+/// nobody, if it was held up. `again`: it was when that turn began, too. Half of it counts then: a loop that is late every
+/// time would else never see a limit pass.
+#[inline]
+pub fn lost(passed: Duration, timeout: Duration, again: bool) -> Option<Millis> {
+    let late = passed.saturating_sub(timeout);
+    (late > HELD_UP).then(|| millis(if again { late / 2 } else { late }))
+}
+
 /// What time it is, by the clock.
 pub fn nanos_now() -> Nanos {
     nanos_since_start(Instant::now())
@@ -131,4 +143,26 @@ fn nanos_since_start(instant: Instant) -> Nanos {
 /// Rounded up: a deadline lies at least this long after the turn it was set in began.
 pub fn millis(time: Duration) -> Millis {
     Millis::try_from(time.as_micros().div_ceil(1000)).unwrap_or(Millis::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_what_a_turn_came_too_late_and_half_of_it_if_that_goes_on() {
+        for (passed, timeout, again, expected) in [
+            (0, 0, false, None),
+            (50, 50, false, None),
+            (1_000, 0, false, None),
+            (1_001, 0, false, Some(1_001)),
+            (1_050, 50, false, None),
+            (2_550, 50, false, Some(2_500)),
+            (2_550, 50, true, Some(1_250)),
+            (1_000, 0, true, None),
+        ] {
+            let [passed, timeout] = [passed, timeout].map(Duration::from_millis);
+            assert_eq!(lost(passed, timeout, again), expected, "{passed:?} {timeout:?} {again}");
+        }
+    }
 }

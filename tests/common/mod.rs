@@ -8,7 +8,7 @@ pub mod sockets;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything here takes on a busy machine; shorter than the minute for which the examples block.
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Which program.
 #[derive(Clone, Copy)]
@@ -308,14 +308,35 @@ impl Server {
     /// Has one worker of `examples/faulty.rs` block for so long; when this returns, it does. Gives the client that
     /// waits for it, and which worker it is.
     pub fn block(&self, ms: u32) -> (Client, i32) {
+        self.have_blocked(&format!("ms={ms}"))
+    }
+
+    /// The same for as long as this file, which is made here, is there.
+    pub fn block_while(&self, file: &Path) -> (Client, i32) {
+        fs::write(file, "").unwrap();
+        self.have_blocked(&format!("while={}", file.display()))
+    }
+
+    fn have_blocked(&self, how_long: &str) -> (Client, i32) {
         let mut client = self.connect();
         let pid = client.get("/pid").pid();
-        client.send(format!("GET /block?ms={ms} HTTP/1.1\r\nHost: test\r\n\r\n"));
-        // one that does not block wakes up every 50 ms, to look for stranded connections
-        wait_until_still("the worker blocks", Duration::from_millis(250), || {
-            status_field(pid, "voluntary_ctxt_switches").expect("a running process")
-        });
+        client.send(format!("GET /block?{how_long} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        self.wait_until_blocked(pid);
         (client, pid)
+    }
+
+    /// Waits until this worker of `examples/faulty.rs` blocks: then its thread is called that.
+    pub fn wait_until_blocked(&self, pid: i32) {
+        self.wait("the worker blocks", || {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "blocked\n")
+        });
+    }
+
+    /// Has this process stand still until it gets SIGCONT; when this returns, it does.
+    pub fn stop(&self, pid: i32) {
+        kill(pid, "STOP");
+        let is_stopped = || status_field(pid, "State").is_some_and(|state| state.starts_with('T'));
+        self.wait("it stands still", is_stopped);
     }
 
     /// One request on a connection of its own.
@@ -324,19 +345,30 @@ impl Server {
     }
 }
 
-/// Waits until what is read has been the same for so long, and gives it.
+/// Waits until what is read has been the same for so long, and many times: who waits for a core moves no more than who has
+/// nothing to do. Gives what it is.
 pub fn wait_until_still<T: PartialEq>(what: &str, long: Duration, read: impl Fn() -> T) -> T {
+    const LOOKS: usize = 20;
     let deadline = Instant::now() + PATIENCE;
-    let (mut last, mut since) = (read(), Instant::now());
-    while since.elapsed() < long {
+    let (mut last, mut since, mut looks) = (read(), Instant::now(), 0);
+    while since.elapsed() < long || looks < LOOKS {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(5));
         let now = read();
+        looks += 1;
         if now != last {
-            (last, since) = (now, Instant::now());
+            (last, since, looks) = (now, Instant::now(), 0);
         }
     }
     last
+}
+
+/// An address of this machine, one of 127.0.0.0/8, that is nobody else's: a port of it that is free stays so, and one that
+/// was given back nobody takes.
+pub fn own_address() -> Ipv4Addr {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    Ipv4Addr::new(127, 1 + (process >> 8) as u8 % 254, process as u8, 1 + (number % 254) as u8)
 }
 
 impl Drop for Server {

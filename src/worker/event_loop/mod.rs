@@ -14,7 +14,7 @@ mod leaving;
 mod logging;
 mod sending;
 
-use super::clock::{Clock, Millis, millis};
+use super::clock::{self, Clock, Millis, millis};
 use super::connections::{Connection, Connections, Leave, Next, State};
 use super::control::{Control, Order};
 use super::drain::Drain;
@@ -48,8 +48,6 @@ use std::time::Duration;
 /// long for somebody's fresh accept. Also the longest that a turn waits, whatever it waits for: the master takes a loop
 /// that does not go round for one that stands still.
 const FRESH_ACCEPT_INTERVAL_MS: Millis = 50;
-/// How much longer than it should a wait must have been for this process to have been stopped, or the machine.
-const HELD_UP_MS: Millis = 1_000;
 /// Fresh accepts in a row, so that a burst is shared with the others.
 const FRESH_ACCEPTS_MAX: usize = 16;
 /// How long we read on after our last answer, for a client that does not close.
@@ -112,8 +110,8 @@ pub struct EventLoop<H> {
     ended: Vec<Token>,
     drain: Option<Drain>,
     fresh_accept_at: Millis,
-    /// When the wait began.
-    waits_since: Nanos,
+    /// It came too late to this turn.
+    held_up: bool,
     /// Set by a panic, cleared when what follows from it has been done.
     panicked: bool,
     /// `WATCH_ROOM` is in flight.
@@ -155,7 +153,6 @@ impl<H: Handler> EventLoop<H> {
             timers: Timers::new(limits),
             listeners: Listeners::default(),
             control,
-            waits_since: clock.nanos(),
             clock,
             tasks: Tasks::new(Arc::clone(&mailbox), area.clone()),
             meter: Meter::new(area),
@@ -174,6 +171,7 @@ impl<H: Handler> EventLoop<H> {
             ended: Vec::new(),
             drain: None,
             fresh_accept_at: 0,
+            held_up: false,
             panicked: false,
             awaits_room: false,
             exit_code: 0,
@@ -208,11 +206,11 @@ impl<H: Handler> EventLoop<H> {
 
     fn turn(&mut self) -> Result<()> {
         self.collect_sends();
-        let timeout = self.timeout();
+        let (before, timeout) = (self.clock.nanos(), self.timeout());
         self.meter.wait();
         self.ring.turn(&mut self.sends, timeout).map_err(|e| Error::io("wait on the ring", e))?;
         self.clock.advance();
-        self.make_up_for_lost_time(timeout);
+        self.make_up_for_lost_time(before, timeout);
         self.meter.begin(self.clock.nanos());
         if let Some(journal) = &mut self.journal {
             journal.begin_turn(&self.clock);
@@ -242,8 +240,7 @@ impl<H: Handler> EventLoop<H> {
             self.write_journal();
         }
         self.meter.set_aside(self.connections.live(), self.listeners.failures(), service::panics());
-        self.waits_since = self.clock.read();
-        let took = self.meter.end(self.waits_since);
+        let took = self.meter.end(self.clock.read());
         if self.clock.is_slow(took) {
             let ms = took / 1_000_000;
             tracing::warn!(
@@ -274,15 +271,17 @@ impl<H: Handler> EventLoop<H> {
 
     // ---- time ----
 
-    /// Nobody's time has run while this process did not: what came meanwhile has not been received yet, and of that no
-    /// more than the kernel hands over at a time is looked at before the timers are.
+    /// Nobody's time has run while this loop did not, whether it was stopped in its wait or at work, or the program kept it:
+    /// what came meanwhile has not been received yet, and of that no more than the kernel hands over at a time is looked at
+    /// before the timers are. `before` is when the last turn began, `timeout` how long it meant to wait after it.
     #[inline]
-    fn make_up_for_lost_time(&mut self, timeout: Duration) {
-        let waited = Duration::from_nanos(self.clock.nanos().saturating_sub(self.waits_since));
-        let late = millis(waited.saturating_sub(timeout));
-        if late > HELD_UP_MS {
-            tracing::warn!(late_ms = late, "this worker was held up: its clients' time is put off by that");
-            self.timers.put_off(late);
+    fn make_up_for_lost_time(&mut self, before: Nanos, timeout: Duration) {
+        let passed = Duration::from_nanos(self.clock.nanos().saturating_sub(before));
+        let lost = clock::lost(passed, timeout, self.held_up);
+        self.held_up = lost.is_some();
+        if let Some(lost) = lost {
+            tracing::warn!(late_ms = lost, "this worker was held up: its clients' time is put off by that");
+            self.timers.put_off(lost);
             self.drain.iter_mut().for_each(|drain| drain.catch_up(self.clock.now()));
         }
     }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Client, PATIENCE, status_field};
+use common::{Client, PATIENCE, own_address, status_field};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -89,7 +89,12 @@ fn options(listen: &[&str]) -> Options {
 }
 
 fn drains_for(time: Duration) -> Server {
-    Server::with_options(&Options { kill_timeout: time, ..options(&["127.0.0.1:0"]) }).unwrap()
+    Server::with_options(&Options { kill_timeout: time, ..options(&[&own_port()]) }).unwrap()
+}
+
+/// Some port that nobody else takes when it is free again.
+fn own_port() -> String {
+    format!("{}:0", own_address())
 }
 
 fn is_refused(address: &Listen) -> bool {
@@ -113,7 +118,7 @@ fn promising() -> (impl Handler + Send, mpsc::Receiver<Promise>) {
 
 #[test]
 fn it_serves_in_the_calling_thread_until_it_is_stopped() {
-    let server = Server::bind("127.0.0.1:0").unwrap();
+    let server = Server::bind(&own_port()).unwrap();
     let (address, stop) = (server.local_addr(), server.stop_handle());
     let here = thread::current().id();
     let client = thread::spawn(move || {
@@ -247,7 +252,7 @@ fn files_are_served_by_their_handler() {
 #[test]
 fn what_is_in_flight_when_it_stops_is_finished() {
     let (handler, promises) = promising();
-    let running = Running::start(handler);
+    let running = Running::of(drains_for(2 * PATIENCE), handler);
     let mut client = running.connect();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     let promise = promises.recv_timeout(PATIENCE).unwrap();
@@ -333,9 +338,12 @@ impl Handler for Telling {
 
 #[test]
 fn its_handler_hears_of_the_drain_and_of_its_end_unless_it_is_cut() {
-    for (path, expected) in [("/", &["request", "before", "after"][..]), ("/never", &["request", "before"])] {
+    for (path, time, expected) in [
+        ("/", 2 * PATIENCE, &["request", "before", "after"][..]),
+        ("/never", Duration::from_millis(300), &["request", "before"]),
+    ] {
         let (say, heard) = mpsc::channel();
-        let running = Running::of(drains_for(Duration::from_millis(300)), Telling(say));
+        let running = Running::of(drains_for(time), Telling(say));
         let mut client = running.connect();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
         let first = heard.recv_timeout(PATIENCE).unwrap();
@@ -378,7 +386,7 @@ fn it_can_be_stopped_twice_and_by_its_own_handler() {
 fn one_that_never_serves_closes_its_sockets() {
     let directory = tempfile::tempdir().unwrap();
     let unix = format!("unix:{}", directory.path().join("socket").display());
-    let server = Server::with_options(&options(&["127.0.0.1:0", &unix])).unwrap();
+    let server = Server::with_options(&options(&[&own_port(), &unix])).unwrap();
     let (addresses, stop) = (server.local_addrs(), server.stop_handle());
     assert!(!addresses.iter().any(is_refused), "clients can connect before it serves");
     drop(server);
@@ -389,7 +397,7 @@ fn one_that_never_serves_closes_its_sockets() {
 
 #[test]
 fn servers_can_follow_each_other_on_one_thread_and_one_address() {
-    let mut address = "127.0.0.1:0".to_owned();
+    let mut address = own_port();
     for round in 0..5 {
         let server = Server::bind(&address).unwrap();
         address = server.local_addr().to_string();
@@ -490,7 +498,7 @@ fn a_ring_that_is_refused_is_an_error_that_names_the_remedy() {
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
     let program = BpfProgram::try_from(filter).unwrap();
-    let server = Server::bind("127.0.0.1:0").unwrap();
+    let server = Server::bind(&own_port()).unwrap();
     let address = server.local_addr();
     // a filter is for its thread
     let refused = thread::spawn(move || {

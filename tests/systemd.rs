@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -70,7 +70,11 @@ fn the_service_manager_is_told_each_step_of_the_way() {
     server.wait("it is told that it starts", || !manager.lines().is_empty());
     assert_eq!(manager.lines()[0], "STATUS=serving: 0 of 2 workers listen");
     server.wait("it is told that it is ready", || manager.count("READY=1") == 1);
-    assert_eq!(server.listening().len(), 2, "not before all listen");
+    let told = manager.lines();
+    let ready = told.iter().position(|line| line == "READY=1").unwrap();
+    // all of one message, of which the status is the last line
+    assert_eq!(told[ready + 1], "STATUS=serving: 2 of 2 workers listen", "not before all listen");
+    server.wait_until_whole();
     for (_, worker) in server.listening() {
         let inherited = fs::read_to_string(format!("/proc/{worker}/environ")).unwrap();
         assert!(!inherited.contains("NOTIFY_SOCKET"), "{inherited}");
@@ -156,7 +160,7 @@ fn activate(arguments: &[&str], own: &[&str]) -> Option<Command> {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    (own_address(), 8080).into()
 }
 
 #[test]

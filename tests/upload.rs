@@ -44,6 +44,14 @@ impl Uploads {
         names
     }
 
+    /// A client that has sent half an upload, of which some is there.
+    fn half(&self) -> Client {
+        let mut client = self.server.connect();
+        client.send(put("a", "Transfer-Encoding: chunked") + "100000\r\n" + &"x".repeat(100_000));
+        self.wait_for_partial();
+        client
+    }
+
     /// Waits until half an upload is there.
     fn wait_for_partial(&self) {
         let is_there = |name: &String| {
@@ -140,27 +148,21 @@ fn a_name_that_could_lead_elsewhere_is_refused_before_any_of_the_content_is_read
 
 #[test]
 fn half_an_upload_leaves_nothing() {
-    let uploads = Uploads::start(&["--body-timeout", "500ms"]);
-    let half = || {
-        let mut client = uploads.server.connect();
-        client.send(put("a", "Transfer-Encoding: chunked") + "100000\r\n" + &"x".repeat(100_000));
-        uploads.wait_for_partial();
-        client
-    };
     // it does not go on
-    let mut client = half();
-    let answer = client.read_answer().unwrap();
+    let slow = Uploads::start(&["--body-timeout", "4s"]);
+    let answer = slow.half().read_answer().unwrap();
     assert_eq!((answer.status, answer.closes()), (408, true));
-    uploads.wait_for_nothing();
+    slow.wait_for_nothing();
     // it is no content
-    let mut client = half();
+    let uploads = Uploads::start(&["--body-timeout", "1m"]);
+    let mut client = uploads.half();
     client.send("x".repeat(0x100000 - 100_000) + "no CRLF");
     assert_eq!(client.read_answer().unwrap().status, 400);
     uploads.wait_for_nothing();
     // its client goes
-    half().reset();
+    uploads.half().reset();
     uploads.wait_for_nothing();
-    let mut client = half();
+    let mut client = uploads.half();
     client.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.read_to_end().unwrap(), b"");
     uploads.wait_for_nothing();

@@ -299,8 +299,11 @@ fn ready(address: SocketAddr) -> (u16, String) {
 fn ready_is_who_serves_and_neither_stops_nor_has_given_up() {
     let directory = tempfile::tempdir().unwrap();
     let dies = directory.path().join("dies");
-    let arguments =
-        ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--workers", "2", "--restart-limit", "1"];
+    let arguments = [
+        &["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--workers", "2"][..],
+        &["--restart-limit", "1", "--kill-timeout", "60s"],
+    ]
+    .concat();
     let mut command = Program::Faulty.command(&arguments);
     let server = Server::spawn(command.env("FAULTY_BOOT_FILE", &dies));
     let started = server.wait_for("where", |line| line["metrics"].is_string());
@@ -326,14 +329,16 @@ fn ready_is_who_serves_and_neither_stops_nor_has_given_up() {
     server.wait_for("the roll", |line| line["stage"] == "done");
     assert_eq!(value(&read(&scrape(address)), "uringd_giveup", "uringd_giveup"), 0.0);
 
+    // what keeps the server from being gone lasts as long as is needed here
     let mut client = server.connect();
-    client.send("GET /hang?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.send("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\na");
     server.wait("it is under way", || {
         value(&read(&scrape(address)), "uringd_pool_connections", "uringd_pool_connections") >= 1.0
     });
     server.signal("TERM");
     server.wait("not ready", || ready(address).0 == 503);
     assert!(ready(address).1.contains("the server is stopping"), "{:?}", ready(address));
+    client.send("b");
     assert_eq!(client.read_answer().unwrap().status, 200);
     server.wait_gone();
 }

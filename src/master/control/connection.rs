@@ -11,7 +11,7 @@ use crate::stats::Tally;
 use bytes::Bytes;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a client may take to say anything at all.
 const GREETING: Duration = Duration::from_secs(2);
@@ -33,28 +33,31 @@ impl<F: FnMut(&Request<'_>) -> Response> Service for Answering<F> {
 
 /// Serves one client until it leaves, is too slow, or `closing` is set and its last request answered. `patience` is for a
 /// whole request, from the end of the answer before it; and for an answer, or one piece of one that goes on. Who says
-/// nothing at all gets less. `note` is told that the client is busy before anything is taken out of the socket, and that it is
-/// idle when all that was asked in it has its answer.
+/// nothing at all gets less. `note` is told what the client is about and since when: that it is asking before anything is
+/// taken out of the socket, that it is busy when that is to be answered, and that it is idle when all has been.
 ///
 /// # Errors
 /// What the socket said; nobody need hear of it.
 pub fn serve(
     mut wire: Wire,
-    answer: impl FnMut(&Request<'_>) -> Response,
-    note: impl Fn(Manner),
+    mut answer: impl FnMut(&Request<'_>) -> Response,
+    note: impl Fn(Manner, Instant),
     closing: &AtomicBool,
     patience: Duration,
 ) -> io::Result<()> {
-    let mut service = Answering(answer);
+    let mut service = Answering(|request: &Request<'_>| {
+        note(Manner::Busy, Instant::now());
+        answer(request)
+    });
     let (mut exchange, mut input, mut out) = (Exchange::default(), vec![0; 16 * 1024], Vec::new());
     let tally = Tally::default();
     let mut part = Part::Nothing;
     wire.allow(patience.min(GREETING));
-    let mut silent = true;
+    let (mut silent, mut idle_since) = (true, Instant::now());
     loop {
         let received = match wire.has_more() {
             Ok(true) => {
-                note(Manner::Busy);
+                note(Manner::Asking, Instant::now());
                 wire.read(&mut input)
             }
             other => other.map(usize::from),
@@ -80,7 +83,10 @@ pub fn serve(
             }
             Err(error) => return Err(error),
         };
-        if !out.is_empty() {
+        let answers = !out.is_empty();
+        if answers {
+            // a request that is refused has not come to the handler
+            note(Manner::Busy, Instant::now());
             wire.allow(patience);
         }
         part = loop {
@@ -102,11 +108,14 @@ pub fn serve(
                 Progress::Wait => unreachable!("every answer is given at once"),
             };
         };
-        note(Manner::Idle);
         // a request that comes octet by octet gets no more time with each
         if part == Part::Nothing {
             wire.allow(patience);
         }
+        if answers {
+            idle_since = Instant::now();
+        }
+        note(Manner::Idle, idle_since);
     }
 }
 
@@ -176,7 +185,8 @@ mod tests {
             path => Response::text(path.to_owned()),
         };
         let wire = Wire::new(Arc::new(ours.into()));
-        let serving = thread::spawn(move || serve(wire, answer, |_| (), &AtomicBool::new(false), patience));
+        let serving =
+            thread::spawn(move || serve(wire, answer, |_, _| (), &AtomicBool::new(false), patience));
         (theirs, serving)
     }
 
@@ -225,6 +235,37 @@ mod tests {
         let (mut idle, serving) = client();
         assert_eq!(idle.read(&mut [0]).unwrap(), 0);
         assert_eq!(serving.join().unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_client_is_asking_until_it_is_known_what_and_half_a_request_leaves_it_idle() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (say, noted) = std::sync::mpsc::channel();
+        let note = move |manner, since| say.send((manner, since)).unwrap();
+        let answer = |_: &Request<'_>| Response::text("a");
+        let wire = Wire::new(Arc::new(ours.into()));
+        let serving = thread::spawn(move || serve(wire, answer, note, &AtomicBool::new(false), PATIENCE));
+        let mut say = |octets: &str| {
+            theirs.write_all(octets.as_bytes()).unwrap();
+            let (mut manners, mut last) = (vec![], None);
+            while last != Some(Manner::Idle) {
+                let (manner, since) = noted.recv().unwrap();
+                last = Some(manner);
+                manners.push((manner, since));
+            }
+            let idle_since = manners.last().unwrap().1;
+            manners.dedup_by_key(|(manner, _)| *manner);
+            (manners.into_iter().map(|(manner, _)| manner).collect::<Vec<_>>(), idle_since)
+        };
+        let request = get("/", false);
+        let (half, rest) = request.split_at(20);
+        let [came, answered, asked_half] = [half, rest, half].map(&mut say);
+        assert_eq!(came.0, [Manner::Asking, Manner::Idle]);
+        assert_eq!(answered.0, [Manner::Asking, Manner::Busy, Manner::Idle]);
+        assert_eq!(asked_half.0, came.0);
+        assert!(came.1 < answered.1 && answered.1 == asked_half.1, "from the end of the last answer on");
+        drop(theirs);
+        let _ = serving.join().unwrap();
     }
 
     #[test]

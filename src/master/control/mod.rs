@@ -95,16 +95,19 @@ struct Present {
     door: Door,
     socket: Arc<OwnedFd>,
     manner: Manner,
-    /// Since when it has this manner.
+    /// Since when it has this manner. Who is idle has it from the end of the last answer, however much of a request has
+    /// come meanwhile.
     since: Instant,
 }
 
 /// What a connection is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Manner {
-    /// Nothing: it has asked nothing, or all that it has asked has its answer.
+    /// Nothing: it has asked nothing, no more than half a request, or all that it has asked has its answer.
     Idle,
-    /// It is being heard or answered.
+    /// It has said something, and it is about to be seen whether that is a request.
+    Asking,
+    /// It is being answered.
     Busy,
     /// It has no place (any more) and is about to go.
     Leaving,
@@ -336,7 +339,7 @@ impl House {
             let has_left = || watched.is_hung_up();
             let caller = Caller { rights, pool: &house.pool, patience: LOOP_PATIENCE, has_left: &has_left };
             let answer = |request: &Request<'_>| routes::answer(request, &caller);
-            let note = |manner| house.note(guest.number, manner);
+            let note = |manner, since| house.note(guest.number, manner, since);
             // a client that breaks off is nobody's trouble
             let _ = connection::serve(wire, answer, note, &house.closing, PATIENCE);
         };
@@ -345,11 +348,11 @@ impl House {
         }
     }
 
-    fn note(&self, number: u64, manner: Manner) {
+    fn note(&self, number: u64, manner: Manner, since: Instant) {
         let mut guests = self.guests();
         let Some(guest) = guests.present.get_mut(&number) else { return };
         if guest.manner != manner && guest.manner != Manner::Leaving {
-            (guest.manner, guest.since) = (manner, Instant::now());
+            (guest.manner, guest.since) = (manner, since);
             let door = guest.door;
             if guests.staying(door) >= CONNECTIONS_MAX {
                 let _ = self.bell.write(1);
@@ -374,7 +377,7 @@ impl Guests {
         }
         match self.who_makes_room(door, now) {
             Some(number) => Room::Of(number),
-            None if own.any(|guest| guest.manner == Manner::Idle) => Room::Later,
+            None if own.any(|guest| matches!(guest.manner, Manner::Idle | Manner::Asking)) => Room::Later,
             None => Room::Full,
         }
     }
@@ -405,7 +408,7 @@ impl Guests {
             // whose request is here has only not been heard yet
             Manner::Idle => !has_unread(&guest.socket),
             Manner::Busy => door == Door::Metrics && now.duration_since(guest.since) >= SURE,
-            Manner::Leaving => false,
+            Manner::Asking | Manner::Leaving => false,
         };
         let own = self.present.iter().filter(|(_, guest)| guest.door == door && may_go(guest));
         own.min_by_key(|(_, guest)| (guest.manner, guest.since)).map(|(number, _)| *number)
@@ -592,7 +595,7 @@ pub(in crate::master) mod tests {
 
     #[test]
     fn who_has_asked_is_not_let_go_before_he_is_heard() {
-        use Manner::{Busy, Idle, Leaving};
+        use Manner::{Asking, Busy, Idle, Leaving};
         let (mut guests, mut clients) = (Guests::default(), vec![]);
         let mut now = Instant::now();
         let mut come = |guests: &mut Guests, now| {
@@ -616,7 +619,10 @@ pub(in crate::master) mod tests {
         assert_eq!(guests.room(Door::Control, now), Room::Later);
         guests.present.values_mut().skip(2).for_each(|guest| guest.manner = Busy);
         assert_eq!(guests.room(Door::Control, now), Room::Later);
-        guests.present.get_mut(&2).unwrap().manner = Busy;
+        let second = |guests: &mut Guests, manner| guests.present.get_mut(&2).unwrap().manner = manner;
+        second(&mut guests, Asking);
+        assert_eq!(guests.room(Door::Control, now), Room::Later);
+        second(&mut guests, Busy);
         assert_eq!(guests.room(Door::Control, now), Room::Full);
         drop(clients.remove(all - 1));
         guests.present.get_mut(&(all as u64)).unwrap().manner = Idle;

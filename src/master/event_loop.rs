@@ -1,17 +1,18 @@
 //! The master's loop: waits on signals, children, channels and time; turns each into an input of `lifecycle`; and
-//! performs what that decides. Nothing is decided here. `watch` is how it looks at the workers' loops and memory.
+//! performs what that decides. Nothing is decided here. `asked` is what it answers others, `watch` how it looks at the workers'
+//! loops and memory.
 //!
 //! Neighbours: `lifecycle` decides, `spawn` starts processes, `orphans` reaps those that are not ours, `listeners` made the
 //! sockets, `report` logs.
 
+mod asked;
 mod watch;
 
 use super::access_log::AccessLogFile;
-use super::ask::{Ask, Course, Ended as AskEnded, Reply, Restarts, Status, Unmet, WorkerStatus};
 use super::config_reader::{ConfigReader, Reading};
 use super::generation::Generation;
-use super::history::{History, unix_time};
-use super::lifecycle::{Action, Command, Input, Lifecycle, Outcome, Settings, WORKERS_MAX};
+use super::history::History;
+use super::lifecycle::{Action, Command, Input, Lifecycle, Outcome, Settings};
 use super::on_giveup::GiveupCommands;
 use super::orphans::{self, Orphans};
 use super::pool::{Order, Orders};
@@ -53,8 +54,6 @@ const SIGNALS: [Signal; 8] = [
 
 /// Why an order cannot be carried out, most often.
 const GONE: &str = "it is gone";
-/// Why nothing can be ordered any more.
-const STOPS: &str = "the server is stopping";
 
 /// How many workers that are gone are remembered: an order may have been on its way to them.
 const GONE_MAX: usize = 64;
@@ -127,10 +126,6 @@ enum Source {
     ConfigReader,
     Child(WorkerId),
     Channel(WorkerId),
-}
-
-fn refused(why: impl Into<String>) -> AskEnded {
-    Err(Unmet::Refused(why.into()))
 }
 
 /// From now on these signals wait to be read. Before there is a second thread.
@@ -592,103 +587,6 @@ impl EventLoop {
             Some(Err(errno)) => errno.to_string(),
         };
         self.trouble(id, format!("cannot be sent signal {signal}: {problem}"));
-    }
-
-    // ---- who asks from outside ----
-
-    /// Nobody may be there any more to hear the answer.
-    fn answer(&mut self, ask: Ask) {
-        match ask {
-            Ask::Status(reply) => drop(reply.send(self.status())),
-            Ask::Config(reply) => drop(reply.send(self.in_force.origins.clone())),
-            Ask::Follow(reply) => drop(reply.send(self.history.follow())),
-            Ask::Reload(awaited) => self.asked_to_reload(awaited.heard()),
-            Ask::Restart { slot, awaited } => self.asked_to_restart(slot, awaited.heard()),
-            Ask::Scale { workers, reply } => drop(reply.send(self.asked_to_scale(workers))),
-            Ask::Stop(reply) => {
-                self.inputs.push_back(Input::Command(Command::Stop));
-                let _ = reply.send(Ok("stopping".to_owned()));
-            }
-        }
-    }
-
-    fn asked_to_reload(&mut self, reply: Reply<AskEnded>) {
-        let problem = match () {
-            () if !self.lifecycle.serving() => Some(STOPS),
-            () if self.lifecycle.is_rolling() || self.inputs.contains(&Input::Command(Command::Roll)) => {
-                Some("a reload is under way")
-            }
-            () => None,
-        };
-        if let Some(why) = problem {
-            return drop(reply.send(refused(why)));
-        }
-        self.history.await_reload(reply);
-        self.inputs.push_back(Input::Command(Command::Roll));
-    }
-
-    fn asked_to_restart(&mut self, slot: usize, reply: Reply<AskEnded>) {
-        match self.lifecycle.occupant(slot) {
-            _ if !self.lifecycle.serving() => drop(reply.send(refused(STOPS))),
-            None => {
-                let slots = self.lifecycle.wanted();
-                drop(reply.send(refused(format!("there is no worker in slot {slot} (of {slots}, from 0)"))));
-            }
-            Some(id) => {
-                self.history.await_restart(id, reply);
-                self.inputs.push_back(Input::Command(Command::Disconnect(id)));
-            }
-        }
-    }
-
-    fn asked_to_scale(&mut self, workers: usize) -> AskEnded {
-        if !self.lifecycle.serving() {
-            return refused(STOPS);
-        }
-        if !(1..=WORKERS_MAX).contains(&workers) {
-            return refused(format!("{workers} workers are not possible, ask for 1 to {WORKERS_MAX}"));
-        }
-        self.inputs.push_back(Input::Command(Command::Scale(workers)));
-        Ok(format!("{workers} workers from now on, before {}", self.lifecycle.wanted()))
-    }
-
-    fn status(&self) -> Status {
-        let seconds = |since: Instant| since.elapsed().as_secs_f64();
-        let workers = self.lifecycle.workers().filter_map(|worker| {
-            let process = self.workers.get(&worker.id)?;
-            Some(WorkerStatus {
-                id: worker.id,
-                slot: worker.slot,
-                pid: process.child.pid,
-                core: process.core,
-                phase: worker.phase,
-                started: unix_time(process.started.1),
-                uptime: seconds(process.started.0),
-                generation: process.generation,
-            })
-        });
-        Status {
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION"),
-            started: unix_time(self.started.1),
-            uptime: seconds(self.started.0),
-            course: if self.lifecycle.serving() { Course::Serving } else { Course::Stopping },
-            restarts: match self.lifecycle.throttle() {
-                throttle::State::Normal => Restarts::Allowed,
-                throttle::State::GivenUp { .. } => Restarts::GivenUp,
-                throttle::State::Trial { .. } => Restarts::Trial,
-            },
-            reloading: self.lifecycle.is_rolling(),
-            generation: self.in_force.number,
-            last_reload: self.history.last_reload.clone(),
-            listeners: self.addresses(),
-            wanted: self.lifecycle.wanted(),
-            workers: workers.collect(),
-            exits: self.history.exits.clone(),
-            forced_kills: self.lifecycle.forced_kills,
-            giveups: self.history.giveups,
-            reloads: self.history.reloads,
-        }
     }
 
     // ---- workers ----

@@ -59,8 +59,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long who is turned away may take to hear it.
 const TURNING_AWAY: Duration = Duration::from_secs(1);
 
-/// How long connections may take to hear the last word when the server ends.
+/// How long who does not take what is said to him may keep the server from its end. Whoever takes it hears the last word,
+/// however long his thread has to wait for a core: only not longer than `PATIENCE`.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How often it is looked meanwhile who takes nothing.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How long nobody is accepted after that has failed: out of descriptors, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -192,12 +196,13 @@ impl Sockets {
             // who has nothing to hear reads our end; what is being written goes out
             let _ = shutdown(guest.socket.as_raw_fd(), Shutdown::Read);
         }
-        let anybody = |guests: &mut Guests| !guests.present.is_empty();
-        guests = match self.house.left.wait_timeout_while(guests, LAST_WORDS, anybody) {
-            Ok((guests, _)) => guests,
-            Err(poisoned) => poisoned.into_inner().0,
-        };
-        drop(guests);
+        let begun = Instant::now();
+        while guests.are_worth_waiting_for(begun.elapsed()) {
+            guests = match self.house.left.wait_timeout(guests, LOOK) {
+                Ok((guests, _)) => guests,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
     }
 
     fn listen(&self) -> Result<()> {
@@ -382,6 +387,12 @@ impl Guests {
         }
     }
 
+    /// At the end, when it has lasted so long: whether anybody is there who has yet to hear the last word, and can.
+    fn are_worth_waiting_for(&self, waited: Duration) -> bool {
+        let mut present = self.present.values();
+        present.any(|guest| waited < LAST_WORDS || waited < PATIENCE && takes_more(&guest.socket))
+    }
+
     fn staying(&self, door: Door) -> usize {
         let own = self.present.values().filter(|guest| guest.door == door);
         own.filter(|guest| guest.manner != Manner::Leaving).count()
@@ -433,6 +444,12 @@ fn is_operator(socket: &OwnedFd) -> bool {
 fn has_unread(socket: &OwnedFd) -> bool {
     recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK)
         .is_ok_and(|octets| octets > 0)
+}
+
+/// Whether what is written goes out; a client that is gone keeps nobody waiting either.
+fn takes_more(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO) == Ok(1)
 }
 
 /// Says why, and waits a little for the end of what the client says: closed before, the answer might be lost with it.
@@ -542,18 +559,46 @@ pub(in crate::master) mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 
+    /// Somebody whose thread is this test, and his own end of the connection.
+    fn guest(sockets: &Sockets, number: u64) -> (Guest, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let present = Present {
+            door: Door::Metrics,
+            socket: Arc::new(ours.into()),
+            manner: Manner::Busy,
+            since: Instant::now(),
+        };
+        sockets.house.guests().present.insert(number, present);
+        (Guest { number, house: Arc::clone(&sockets.house), admitted: true }, theirs)
+    }
+
+    #[test]
+    fn who_takes_the_last_word_hears_it_however_late_it_is_said_and_nobody_else_is_waited_for() {
+        let (sockets, _, _orders) = metrics_of_a_loop_that_hangs();
+        let (late, _client) = guest(&sockets, 1000);
+        let (_deaf, deaf_client) = guest(&sockets, 1001);
+        let deaf = Arc::clone(&sockets.house.guests().present[&1001].socket);
+        while nix::unistd::write(&deaf, &[0; 4096]).is_ok() {}
+        let said = Arc::new(AtomicBool::new(false));
+        let saying = Arc::clone(&said);
+        thread::spawn(move || {
+            // as one does that gets no core
+            thread::sleep(LAST_WORDS + LAST_WORDS / 2);
+            saying.store(true, Ordering::Relaxed);
+            drop(late);
+        });
+        sockets.finish();
+        assert!(said.load(Ordering::Relaxed));
+        drop(deaf_client);
+    }
+
     #[test]
     fn who_comes_to_a_full_house_waits_in_front_of_it() {
         let (sockets, address, _orders) = metrics_of_a_loop_that_hangs();
-        let about_to_go: Vec<_> = (0..2 * CONNECTIONS_MAX as u64)
-            .map(|number| {
-                let (socket, since) = (Arc::new(UnixStream::pair().unwrap().0.into()), Instant::now());
-                let present = Present { door: Door::Metrics, socket, manner: Manner::Leaving, since };
-                let number = 1000 + number;
-                sockets.house.guests().present.insert(number, present);
-                Guest { number, house: Arc::clone(&sockets.house), admitted: false }
-            })
-            .collect();
+        let about_to_go: Vec<_> =
+            (1000..).map(|number| guest(&sockets, number)).take(2 * CONNECTIONS_MAX).collect();
+        sockets.house.guests().present.values_mut().for_each(|guest| guest.manner = Manner::Leaving);
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

@@ -279,9 +279,10 @@ impl Pause {
     }
 }
 
-/// The shell does not wait for what it starts, so that its child is given to PID 1.
+/// The shell does not wait for what it starts, so that its child is given to PID 1: that one ends when the shell is gone.
 fn orphan() -> Reply {
-    let shell = Command::new("sh").args(["-c", "sleep 0.1 >/dev/null & echo $!"]).output();
+    let outlive = "while kill -0 $$; do sleep 0.01; done";
+    let shell = Command::new("sh").arg("-c").arg(format!("({outlive}) >/dev/null 2>&1 & echo $!")).output();
     match shell {
         Ok(output) => Response::text(output.stdout).into(),
         Err(error) => Err::<Response, _>(error).into(),

@@ -174,9 +174,10 @@ fn workers_are_replaced_scaled_and_reloaded_by_order() {
     let before = pids(&operated.server);
     let said = operated.ctl(&["restart", "1"]).done();
     assert!(said.contains("is replaced"), "{said}");
-    operated.server.wait("the old one is gone", || pids(&operated.server).len() == 2);
-    let after = pids(&operated.server);
-    assert!(after[0] == before[0] && after[1] != before[1], "{before:?} {after:?}");
+    operated.server.wait("there is another one in its place", || {
+        let after = pids(&operated.server);
+        after.len() == 2 && after[0] == before[0] && after[1] != before[1]
+    });
     operated.ctl(&["restart", "7"]).failed(1, &["there is no worker in slot 7 (of 2, from 0)"]);
 
     assert_eq!(operated.ctl(&["scale", "3"]).done(), "3 workers from now on, before 2\n");
@@ -225,25 +226,22 @@ fn follow(operated: &Operated, mut command: Command) -> (Child, BufReader<ChildS
 fn events_are_followed_to_the_end_and_stop_waits_for_it() {
     let mut operated = Operated::start(&["--workers", "1"]);
     let (mut following, mut lines) = follow(&operated, ctl(&operated.socket, &["events"]));
-    kill(pids(&operated.server)[0], "KILL");
-    let mut next = |event: &str| {
-        loop {
-            let line = line_of(&mut lines);
-            if line["event"] == event {
-                return line;
-            }
+    let (slot, victim) = operated.server.listening()[0];
+    kill(victim, "KILL");
+    // its replacement may listen before it is quite gone
+    let (mut exit, mut replaced) = (None, false);
+    while exit.is_none() || !replaced {
+        let line = line_of(&mut lines);
+        match line["event"].as_str() {
+            Some("exit") if line["worker"]["pid"] == victim => exit = Some(line),
+            Some("listening") if line["slot"] == slot => replaced = true,
+            _ => {}
         }
-    };
-    let exit = loop {
-        let exit = next("exit");
-        if exit["cause"] == "crash" {
-            break exit;
-        }
-    };
-    assert_eq!(exit["status"]["signal"], 9);
-    next("listening");
+    }
+    let exit = exit.unwrap();
+    assert_eq!((&exit["cause"], &exit["status"]["signal"]), (&"crash".into(), &9.into()));
     assert_eq!(operated.ctl(&["stop"]).done(), "stopping\n");
-    next("close");
+    while line_of(&mut lines)["event"] != "close" {}
     assert_eq!(following.wait().unwrap().code(), Some(0));
     assert_eq!(operated.server.wait_exit().code(), Some(0));
     operated.server.wait_gone();
@@ -253,7 +251,7 @@ fn events_are_followed_to_the_end_and_stop_waits_for_it() {
 
 #[test]
 fn a_reload_that_fails_says_why_and_a_second_one_is_refused_meanwhile() {
-    let operated = Operated::start(&["--workers", "2", "--boot-timeout", "3s"]);
+    let operated = Operated::start(&["--workers", "2", "--boot-timeout", "600s"]);
     let before = pids(&operated.server);
     fs::write(&operated.hangs_at_boot, "").unwrap();
     let first = ctl(&operated.socket, &["reload"]).spawn().unwrap();
@@ -261,6 +259,9 @@ fn a_reload_that_fails_says_why_and_a_second_one_is_refused_meanwhile() {
     operated.ctl(&["reload"]).failed(1, &["a reload is under way"]);
     let refused = operated.curl(&["-X", "POST", "-w", "%{http_code}"], "/reload").done();
     assert_eq!(refused, "{\"error\":\"a reload is under way\"}\n409");
+    let is_new = |line: &Value| line["event"] == "fork" && before.iter().all(|before| line["pid"] != *before);
+    let replacement = operated.server.wait_for("a replacement that hangs", is_new);
+    kill(replacement["pid"].as_i64().unwrap() as i32, "KILL");
     ran(first.wait_with_output()).failed(1, &["the replacement in slot 0 did not come up"]);
     operated.server.wait("as before", || pids(&operated.server) == before);
     let status = operated.status();
@@ -310,8 +311,7 @@ fn nobody_but_root_and_the_servers_own_user_is_heard() {
     }
     let operated = Operated::start(&["--workers", "1"]);
     // from where another user can start it
-    let program = operated.directory.path().join("uringd");
-    fs::copy(Program::Uringd.path(), &program).unwrap();
+    let program = copy_for_everybody(&Program::Uringd.path(), operated.directory.path());
     let as_nobody = |words: &[&str]| {
         let mut command = bare_command(Path::new("setpriv"));
         command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]).args(words);

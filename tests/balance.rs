@@ -3,48 +3,47 @@
 mod common;
 
 use common::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 const FOUR: &[&str] = &["--workers", "4"];
 
-/// Gives how many of the answers each worker gave.
-fn spread(server: &Server, pids: impl Iterator<Item = i32>) -> Vec<usize> {
+/// Opens connections one after another: of 200 each of four workers gets 35 to 65. Where one gets no core for a while the others
+/// have its share, so it is looked whether that is so of all there were, as long as it takes. A worker that is preferred, or
+/// forgotten, is so for ever.
+fn assert_even(server: &Server, mut pid_of_next: impl FnMut() -> i32) {
     let mut counts: BTreeMap<i32, usize> = server.listening().into_iter().map(|(_, pid)| (pid, 0)).collect();
-    for pid in pids {
-        *counts.get_mut(&pid).expect("a worker of this server") += 1;
-    }
-    counts.into_values().collect()
-}
-
-fn assert_even(counts: &[usize]) {
     assert_eq!(counts.len(), 4);
-    assert!(counts.iter().all(|count| (35..=65).contains(count)), "200 over four workers: {counts:?}");
+    let deadline = Instant::now() + PATIENCE;
+    for total in 1.. {
+        *counts.get_mut(&pid_of_next()).expect("a worker of this server") += 1;
+        let even = counts.values().all(|count| (35 * total..=65 * total).contains(&(200 * count)));
+        if total >= 200 && even {
+            return println!("{counts:?}");
+        }
+        assert!(Instant::now() < deadline, "{total} over four workers: {counts:?}");
+    }
 }
 
 #[test]
 fn of_200_connections_opened_one_after_another_each_of_four_workers_gets_its_share() {
     let server = Server::start(Program::Faulty, FOUR);
-    let mut kept = vec![];
-    let counts = spread(
-        &server,
-        (0..200).map(|_| {
-            let mut client = server.connect();
-            let pid = client.get("/pid").pid();
-            kept.push(client);
-            pid
-        }),
-    );
-    println!("kept open: {counts:?}");
-    assert_even(&counts);
+    let mut kept = VecDeque::new();
+    assert_even(&server, || {
+        let mut client = server.connect();
+        let pid = client.get("/pid").pid();
+        kept.push_back(client);
+        if kept.len() > 200 {
+            kept.pop_front();
+        }
+        pid
+    });
 }
 
 #[test]
 fn of_200_connections_that_close_one_after_another_each_of_four_workers_gets_its_share() {
     let server = Server::start(Program::Faulty, FOUR);
-    let counts = spread(&server, (0..200).map(|_| server.get("/pid").pid()));
-    println!("closed: {counts:?}");
-    assert_even(&counts);
+    assert_even(&server, || server.get("/pid").pid());
 }
 
 /// The promise is a time, and this machine may be taken away from us for longer than it: an attempt that fails is
@@ -74,19 +73,12 @@ fn longest_wait_beside_a_blocked_worker() -> Duration {
     let one = || {
         let start = Instant::now();
         let answer = server.get("/pid");
-        assert_ne!(answer.pid(), blocked, "a blocked worker answers nobody");
+        // beyond that the block is over, and the attempt shows nothing
+        assert!(answer.pid() != blocked || since.elapsed() >= BLOCKED, "a blocked worker answers nobody");
         start.elapsed()
     };
     let longest = (0..50).map(|_| one()).max().unwrap();
-    assert!(since.elapsed() < BLOCKED, "the fifty took longer than the block; they prove nothing");
+    let longest = if since.elapsed() < BLOCKED { longest } else { BLOCKED };
     assert_eq!(blocker.read_answer().unwrap().pid(), blocked);
     longest
-}
-
-/// A worker's loop turns every 50 ms even when nothing happens; one that does not is in a handler.
-fn is_asleep(pid: i32) -> bool {
-    let switches = || status_field(pid, "voluntary_ctxt_switches");
-    let before = switches();
-    std::thread::sleep(Duration::from_millis(200));
-    switches() == before
 }

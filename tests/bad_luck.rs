@@ -66,7 +66,7 @@ fn a_port_in_use_is_reported_after_about_a_second_of_trying() {
     let address = holder.local_addr().unwrap().to_string();
     let end = ends(&mut uringd(&["--listen", &address]), 1);
     contains_all(&end.line, &[&address, "another process holds it", "--port"]);
-    assert!(end.took >= Duration::from_millis(950) && end.took < Duration::from_secs(5), "{:?}", end.took);
+    assert!(end.took >= Duration::from_millis(950), "{:?}", end.took);
     assert!(end.log.iter().all(|line| line["event"].is_null()), "nobody was started: {:#?}", end.log);
 }
 
@@ -345,7 +345,9 @@ fn what_is_allowed_but_unwise_is_a_warning() {
         let server = Server::start(Program::Uringd, arguments);
         assert_eq!(server.get("/").status, 200, "it runs all the same");
         let log = server.log();
-        let warnings = log.iter().filter(|line| line["level"] == "WARN");
+        // but for those that a slow machine brings about: who was held up, and for how long
+        let is_of_time = |line: &&Value| !line["ms"].is_null() || !line["late_ms"].is_null();
+        let warnings = log.iter().filter(|line| line["level"] == "WARN" && !is_of_time(line));
         warnings.map(|line| line["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let all = warnings(&["--workers", &workers, "--backlog", &backlog]);
@@ -396,14 +398,11 @@ fn a_build_with_panic_abort_says_so_at_start() {
 #[test]
 fn a_handler_that_blocks_is_seen_in_the_log() {
     let server = Server::start(Program::Faulty, &["--workers", "1"]);
-    let slow = |line: &serde_json::Value| {
-        line["message"].as_str().is_some_and(|message| message.starts_with("the handler kept the loop"))
+    // on a slow machine other turns may be slow as well
+    let slow = |line: &Value| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("the handler kept the loop") && line["ms"].as_u64() >= Some(300)
     };
-    let mut client = server.connect();
-    for _ in 0..100 {
-        assert_eq!(client.get("/pid").status, 200);
-    }
-    assert_eq!(client.get("/block?ms=300").status, 200);
-    let line = server.wait_for("the slow turn", slow);
-    assert!(line["ms"].as_u64().unwrap() >= 300, "{line}");
+    assert_eq!(server.get("/block?ms=300").status, 200);
+    server.wait_for("the slow turn", slow);
 }

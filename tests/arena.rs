@@ -15,8 +15,11 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const GROWTH_KIB_MAX: u64 = 2 * 1024;
 const UPLOAD_OCTETS: usize = 20 << 20;
 
+/// However slowly a test sends.
+const PATIENT: [&str; 6] = ["--workers", "1", "--header-timeout", "5m", "--body-timeout", "5m"];
+
 fn arena() -> (Server, i32) {
-    let server = Server::start(Program::Arena, &["--workers", "1"]);
+    let server = Server::start(Program::Arena, &PATIENT);
     let worker = server.listening()[0].1;
     (server, worker)
 }

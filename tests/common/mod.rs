@@ -181,6 +181,8 @@ impl Server {
         let mut child = command.spawn().expect("the program starts");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("a pipe");
+        // servers wait for nobody who does not read: where our thread has to wait for a core, no line is to be left out
+        let _ = nix::fcntl::fcntl(&stderr, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
         let reader = Arc::clone(&log);
         std::thread::spawn(move || reader.follow(stderr));
         Server { child, log, address: ([127, 0, 0, 1], 0).into() }

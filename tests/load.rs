@@ -505,7 +505,7 @@ fn the_warm_up_is_not_recorded() {
     alone.assert_near(run["duration"].as_f64().unwrap(), 0.5, 0.2);
     let run = load(&server.url(), &["-c", "2", "-n", "50", "--warmup", "200ms"]);
     assert_eq!((count(&run, "requests"), count(&run, "status_2xx")), (50, 50));
-    assert!(server.requests() > 250);
+    assert!(server.requests() >= 250);
 }
 
 // ---- latencies ----
@@ -594,15 +594,15 @@ fn at_a_rate_above_capacity_waiting_counts_and_the_rate_is_the_true_one() {
 #[test]
 fn what_can_never_be_sent_counts_with_what_it_has_waited() {
     let alone = alone();
-    // 5 answers a second of 50, and half a second to catch up: 50 are due, 7 are answered
+    // 5 answers a second of 50, and two seconds to catch up: 50 are due, 14 or 15 are answered
     let server = delayed(Duration::from_millis(200));
-    let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "50", "--timeout", "500ms"]);
+    let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "50", "--timeout", "2s"]);
     let (answered, lost) = (count(&run, "status_2xx"), error(&run, "timeout"));
     assert_eq!(answered + lost, 50);
-    assert_near(answered as f64, 6.0, 2.0 + 2.0 * alone.late() / 0.2);
-    // they were due at every moment of the second, the last one half a second before the end
-    alone.assert_near(latency(&run, "latency", "p50"), 0.95, 0.25);
-    alone.assert_near(latency(&run, "latency", "max"), 1.4, 0.2);
+    assert_near(answered as f64, 14.0, 2.0 + 2.0 * alone.late() / 0.2);
+    // they were due at every moment of the second, the last one two seconds before the end
+    alone.assert_near(latency(&run, "latency", "p50"), 2.25, 0.25);
+    alone.assert_near(latency(&run, "latency", "max"), 2.7, 0.2);
     // they are in the latencies and no answers
     assert_eq!(count(&run, "unanswered_in_latency"), lost);
     let seconds = run["timeline"].as_array().unwrap();
@@ -637,9 +637,9 @@ fn a_rate_beyond_all_reach_ends_as_soon_as_any() {
     let server = delayed(Duration::from_millis(20));
     let said = run(&[&server.url(), "-c", "1", "-d", "1s", "-r", "1e9", "--json", "-"]);
     assert_eq!(said.code, Some(2), "{}", said.stderr);
-    let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "1000000000", "--timeout", "100ms"]);
+    let run = load(&server.url(), &["-c", "1", "-d", "1s", "-r", "1000000000", "--timeout", "1s"]);
     assert_eq!(error(&run, "timeout") + count(&run, "status_2xx"), 1_000_000_000);
-    alone.assert_near(latency(&run, "latency", "p50"), 0.6, 0.1);
+    alone.assert_near(latency(&run, "latency", "p50"), 1.5, 0.1);
 }
 
 /// Answers at once, but for one second that begins one second after the first request.
@@ -924,7 +924,7 @@ fn an_interrupted_run_says_what_there_is() {
         assert_eq!(said.code, Some(0), "{}", said.stderr);
         let (run, seen) = (said.json(), server.requests());
         assert!((90..=seen).contains(&count(&run, "status_2xx")), "{run}");
-        assert!(run["duration"].as_f64().unwrap() < 20.0 && count(&run, "errors") == 0);
+        assert!(run["duration"].as_f64().unwrap() < 60.0 && count(&run, "errors") == 0);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Neither panics nor rolls cost a client anything: half a minute of each, under clients that would notice. Both
-//! tests are in one file so that their half minutes are the same.
+//! Neither panics nor rolls cost a client anything: half a minute of each (more on a slow machine), under clients that
+//! would notice. Both tests are in one file so that their half minutes are the same.
 
 mod common;
 
@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 
 /// Of each kind: those that open a connection for every request, and those that keep theirs.
 const CLIENTS: u64 = 8;
-/// An answer that takes longer was stranded somewhere, even if it comes in the end.
-const STRANDED: Duration = Duration::from_secs(5);
+/// How many answers show that they were at work.
+const ANSWERS: usize = 2_000;
+/// A worker that leaves has more time than any client waits: whoever was stranded with it has no answer in time. One that
+/// starts has as much.
+const TIMEOUTS: &[&str] = &["--kill-timeout", "60s", "--boot-timeout", "60s"];
 
 /// Clients at work, and what they have seen.
 #[derive(Default)]
@@ -26,39 +29,49 @@ struct Load {
 
 #[test]
 fn two_hundred_panics_cost_nobody_else_a_request() {
-    let server = Server::start(Program::Faulty, &["--workers", "2", "--restart-limit", "1000"]);
+    const SUICIDES: usize = 50;
+    let arguments = [&["--workers", "2", "--restart-limit", "10000"], TIMEOUTS].concat();
+    let server = Server::start(Program::Faulty, &arguments);
     let load = Load::default();
-    thread::scope(|scope| {
+    let panics = thread::scope(|scope| {
         load.start(scope, &server);
-        at_a_steady_pace(200, Duration::from_millis(150), || {
+        let panic = || {
             let panicked = once(&server, "/panic");
             if !panicked.as_ref().is_ok_and(|answer| answer.status == 500) {
                 load.failed(format!("/panic: {panicked:?}"));
             }
-        });
+        };
+        let enough = || server.events("suicide").len() >= SUICIDES && load.is_enough();
+        let panics = at_a_steady_pace(200, Duration::from_millis(150), enough, panic);
         load.over.store(true, Ordering::Relaxed);
+        panics
     });
     load.assert_nothing_lost();
     server.wait_until_whole();
     let suicides = server.events("suicide").len();
-    assert!((50..=200).contains(&suicides), "a worker that panics again is already leaving: {suicides}");
+    // a worker that panics again is already leaving
+    assert!((SUICIDES..=panics).contains(&suicides), "{suicides} suicides, {panics} panics");
     assert_none_left_early(&server, "suicide", suicides);
 }
 
 #[test]
 fn thirty_rolls_cost_nobody_a_request() {
-    let server = Server::start(Program::Faulty, &["--workers", "2"]);
+    const ROLLS: usize = 15;
+    let server = Server::start(Program::Faulty, &[&["--workers", "2"], TIMEOUTS].concat());
     let load = Load::default();
-    thread::scope(|scope| {
+    let stages = |stage: &str| server.events("reload").iter().filter(|line| line["stage"] == stage).count();
+    let signals = thread::scope(|scope| {
         load.start(scope, &server);
-        at_a_steady_pace(30, Duration::from_secs(1), || server.signal("HUP"));
+        let enough = || stages("done") >= ROLLS && load.is_enough();
+        let signals = at_a_steady_pace(30, Duration::from_secs(1), enough, || server.signal("HUP"));
         load.over.store(true, Ordering::Relaxed);
+        signals
     });
     load.assert_nothing_lost();
-    let stages = |stage: &str| server.events("reload").iter().filter(|line| line["stage"] == stage).count();
     server.wait("the last roll is done", || stages("started") == stages("done"));
     let rolls = stages("done");
-    assert!((15..=30).contains(&rolls) && stages("failed") == 0, "{rolls} rolls; those too close are one");
+    // those too close are one
+    assert!((ROLLS..=signals).contains(&rolls) && stages("failed") == 0, "{rolls} rolls, {signals} signals");
     assert_none_left_early(&server, "reload", 2 * rolls);
 }
 
@@ -73,8 +86,7 @@ impl Load {
     fn connect_for_each(&self, server: &Server, number: u64) {
         let mut random = Random(2 * number + 1);
         while !self.over.load(Ordering::Relaxed) {
-            let start = Instant::now();
-            self.judge("a connection for one request", start, once(server, "/pid"));
+            self.judge("a connection for one request", once(server, "/pid"));
             random.pause(10_000);
         }
     }
@@ -84,25 +96,27 @@ impl Load {
         let mut random = Random(2 * number + 2);
         let mut kept = None;
         while !self.over.load(Ordering::Relaxed) {
-            let start = Instant::now();
             let mut connection = kept.take().unwrap_or_else(|| server.connect());
             let answer = connection.try_get("/pid");
             if answer.as_ref().is_ok_and(|answer| !answer.closes()) {
                 kept = Some(connection);
             }
-            self.judge("a kept connection", start, answer);
+            self.judge("a kept connection", answer);
             random.pause(4_000);
         }
     }
 
-    fn judge(&self, what: &str, start: Instant, answer: io::Result<Answer>) {
-        let took = start.elapsed();
+    fn judge(&self, what: &str, answer: io::Result<Answer>) {
         match answer {
-            Ok(Answer { status: 200, .. }) if took < STRANDED => {
+            Ok(Answer { status: 200, .. }) => {
                 self.answered.fetch_add(1, Ordering::Relaxed);
             }
-            other => self.failed(format!("{what}, after {took:?}: {other:?}")),
+            other => self.failed(format!("{what}: {other:?}")),
         }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.answered.load(Ordering::Relaxed) > ANSWERS
     }
 
     fn failed(&self, failure: String) {
@@ -112,7 +126,7 @@ impl Load {
     fn assert_nothing_lost(&self) {
         let (answered, failures) = (self.answered.load(Ordering::Relaxed), self.failures.lock().unwrap());
         assert!(failures.is_empty(), "{} beside {answered} answers: {failures:#?}", failures.len());
-        assert!(answered > 2_000, "the clients were at work: {answered}");
+        assert!(self.is_enough(), "the clients were at work: {answered}");
     }
 }
 
@@ -145,13 +159,17 @@ fn assert_none_left_early(server: &Server, cause: &str, at_least: usize) {
     }
 }
 
-/// Does it so often, beginning each time at its time; one that takes too long delays the next.
-fn at_a_steady_pace(times: u32, pace: Duration, mut act: impl FnMut()) {
+/// Does it so often, beginning each time at its time; one that takes too long delays the next. Where that is not enough,
+/// more often, but not for ever. Gives how often.
+fn at_a_steady_pace(times: u32, pace: Duration, enough: impl Fn() -> bool, mut act: impl FnMut()) -> usize {
     let start = Instant::now();
-    for turn in 1..=times {
+    let mut turns = 0;
+    while turns < times || (turns < 10 * times && !enough()) {
+        turns += 1;
         act();
-        thread::sleep((start + turn * pace).saturating_duration_since(Instant::now()));
+        thread::sleep((start + turns * pace).saturating_duration_since(Instant::now()));
     }
+    turns as usize
 }
 
 /// Pauses of no regularity, the same in every run (xorshift).

@@ -58,10 +58,27 @@ impl Fixture {
             return None;
         }
         let (mut command, directory) = Fixture::command(program, mode);
+        command.args(["--kill-timeout", "60s"]);
         let mut server = Server::launch(&mut command);
         let ready = server.wait_for("the socket is with the worker", |line| line["ready"].is_number());
         server.address.set_port(ready["ready"].as_u64().unwrap() as u16);
         Some(Fixture { server, worker: ready["worker"].as_i64().unwrap() as i32, _directory: directory })
+    }
+
+    /// A request whose content has not come whole, for as long as is needed.
+    fn ask_half(&self) -> Client {
+        let mut client = self.server.connect();
+        client.send("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\na");
+        assert_eq!(self.server.get("/pid").pid(), self.worker);
+        client
+    }
+
+    /// It is answered though the worker drains.
+    fn ask_the_rest(&self, mut client: Client) {
+        self.server.wait("it drains", || Client::try_connect(self.server.address).is_err());
+        client.send("b");
+        let answer = client.read_answer().expect("what was under way is answered");
+        assert_eq!((answer.pid(), answer.closes()), (self.worker, true));
     }
 
     fn expect_exit(&mut self, code: i32) {
@@ -86,26 +103,20 @@ fn it_serves_the_server_that_node_sends_and_leaves_when_node_disconnects() {
     for _ in 0..20 {
         assert_eq!(fixture.server.get("/pid").pid(), fixture.worker);
     }
-    let mut client = fixture.server.connect();
-    client.send("GET /hang?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
-    assert_eq!(fixture.server.get("/pid").pid(), fixture.worker);
+    let client = fixture.ask_half();
     fixture.server.signal("USR2");
-    let answer = client.read_answer().expect("what was under way is answered");
-    assert_eq!((answer.pid(), answer.closes()), (fixture.worker, true));
+    fixture.ask_the_rest(client);
     fixture.expect_exit(0);
 }
 
 #[test]
 fn after_a_panic_it_says_suicide_in_plain_words_and_drains_at_once() {
     let Some(mut fixture) = Fixture::start("server") else { return };
-    let mut client = fixture.server.connect();
-    client.send("GET /hang?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
-    assert_eq!(fixture.server.get("/pid").pid(), fixture.worker);
+    let client = fixture.ask_half();
     assert_eq!(fixture.server.get("/panic").status, 500);
     let said = fixture.server.wait_for("a message", |line| line["message"].is_object());
     assert_eq!(said["message"], json!({"act": "suicide"}));
-    let answer = client.read_answer().expect("what was under way is answered");
-    assert_eq!((answer.pid(), answer.closes()), (fixture.worker, true));
+    fixture.ask_the_rest(client);
     fixture.expect_exit(1);
     let messages = fixture.server.log().iter().filter(|line| line["message"].is_object()).count();
     assert_eq!(messages, 1, "our other words are none of the program's");
@@ -143,6 +154,7 @@ fn messages_reach_node_and_come_back_in_order_and_the_channels_own_words_do_not_
     assert!(client.get("/").text().starts_with("counted"));
     let said = fixture.server.wait_for("what Node heard", |line| !line["message"].is_null());
     assert_eq!(said["message"], "Counted");
+    drop(client);
     fixture.server.signal("USR2");
     fixture.expect_exit(0);
 }

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 #[test]
 fn a_panic_answers_500_and_is_logged_with_message_location_backtrace_and_request_line() {
-    let mut server = Server::start(Program::Faulty, &["--workers", "1"]);
+    let mut server = Server::start(Program::Faulty, &["--workers", "1", "--kill-timeout", "60s"]);
     let pid = server.listening()[0].1;
     let mut client = server.connect();
     let answer = client.get("/panic?why=test");
     assert_eq!(answer.status, 500);
     assert_eq!(client.get("/pid").pid(), pid, "the same worker goes on answering on the same connection");
+    drop(client);
     let panic = server.wait_for("the panic", |line| line["message"] == "panic in the handler");
     assert_eq!((&panic["panic"], &panic["request"]), (&"asked to".into(), &"GET /panic?why=test".into()));
     assert!(panic["location"].as_str().unwrap().starts_with("examples/faulty.rs:"), "{panic}");
@@ -55,7 +56,8 @@ fn the_programs_code_around_an_answer_is_guarded_as_well() {
     let mut bystander = server.connect();
     assert_eq!(bystander.get("/pid").pid(), pid);
     assert_eq!(server.get("/error-panic").status, 500);
-    assert_eq!(panics(&server)[0]["panic"], "asked to, while the error is told");
+    let panic = server.wait_for("the panic", |line| line["message"] == "panic in the handler");
+    assert_eq!(panic["panic"], "asked to, while the error is told");
     // a stream that is sent, and one that is not
     assert_eq!(server.get("/stream-drop-panic").status, 200);
     let mut client = server.connect();

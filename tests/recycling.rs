@@ -11,7 +11,7 @@ use std::process::{Child, Stdio};
 fn uringload(server: &Server, path: &str, arguments: &[&str]) -> Child {
     let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
     command.arg(format!("http://{}{path}", server.address));
-    command.args(["--json", "-", "-r", "300", "-c", "16", "-d", "120s"]).args(arguments);
+    command.args(["--json", "-", "-r", "300", "-c", "16", "-d", "600s", "--timeout", "60s"]).args(arguments);
     command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -26,7 +26,8 @@ fn recycled(server: &Server) -> Vec<Value> {
 /// Clients with a connection for each request, and such that keep theirs, while workers come to `flag`'s limit so often.
 /// A single restart that is charged would be a giveup.
 fn nobody_notices(flag: &str, value: &str, path: &str, times: usize) {
-    let arguments = ["--workers", "3", "--restart-limit", "0", "--kill-timeout", "3s", flag, value];
+    // no client that only has to wait for a core loses a connection that it keeps
+    let arguments = ["--workers", "3", "--restart-limit", "0", "--kill-timeout", "60s", flag, value];
     let server = Server::start(Program::Faulty, &arguments);
     let load = [uringload(&server, path, &["--requests-per-connection", "1"]), uringload(&server, path, &[])];
     server.wait("workers are recycled", || recycled(&server).len() >= times);
@@ -35,7 +36,7 @@ fn nobody_notices(flag: &str, value: &str, path: &str, times: usize) {
         let output = child.wait_with_output().unwrap();
         let run: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(
-            (run["errors"].as_u64(), run["status_2xx"].as_u64() > Some(300)),
+            (run["errors"].as_u64(), run["status_2xx"].as_u64() > Some(100)),
             (Some(0), true),
             "{run}"
         );
@@ -89,8 +90,9 @@ fn a_limit_that_is_reached_in_a_moment_does_not_keep_the_master_starting_workers
     let line = server.wait_for("one is recycled", is_recycled);
     assert_eq!(line["limit"], "max-requests");
     let since = |line: &Value| humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
-    let listening = since(&server.events("listening")[0]);
-    assert!(since(&line).duration_since(listening).unwrap().as_millis() >= 990);
+    // its listening was heard after this was said
+    let online = since(&server.events("online")[0]);
+    assert!(since(&line).duration_since(online).unwrap().as_millis() >= 990);
     let first = line["pid"].clone();
     server.wait_for("it is gone", |line| line["event"] == "exit" && line["pid"] == first);
     // its successor has as much memory, and stays until it has answered somebody as well

@@ -31,7 +31,8 @@
 //! With `FAULTY_EVENT_PANIC=NAME` it panics at every event of this name instead.
 //! With `FAULTY_STATS=FILE` the master appends the pool's statistics all the time, one JSON object a line.
 //! While the file that `FAULTY_BOOT_HANG` names exists, new workers hang before they listen.
-//! While the file that `FAULTY_BOOT_FAILS` names exists, the factory fails with its text.
+//! While the file that `FAULTY_BOOT_FAILS` names exists, the factory fails with its text; with the worker's slot behind the
+//! name (`FILE.0`) only that worker's does.
 //! With `FAULTY_HOOKS=FILE` every worker appends its process ID and `before_drain` or `after_drain` when that is called;
 //! `FAULTY_HOOK_PANIC` names the one that panics then.
 
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
         }
         record(event);
     };
-    let outcome = cluster.on_event(on_event).run(|_| -> Result<Faulty, BootError> {
+    let outcome = cluster.on_event(on_event).run(|worker| -> Result<Faulty, BootError> {
         if boot_file().is_some_and(|file| file.exists()) {
             std::process::exit(9);
         }
@@ -69,10 +70,12 @@ fn main() -> ExitCode {
         while std::env::var_os("FAULTY_BOOT_HANG").is_some_and(|file| Path::new(&file).exists()) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        if let Some(file) = std::env::var_os("FAULTY_BOOT_FAILS")
-            && let Ok(text) = std::fs::read_to_string(file)
-        {
-            return Err(BootError(text.into()));
+        if let Ok(file) = std::env::var("FAULTY_BOOT_FAILS") {
+            for file in [format!("{file}.{}", worker.slot()), file] {
+                if let Ok(text) = std::fs::read_to_string(file) {
+                    return Err(BootError(text.into()));
+                }
+            }
         }
         Ok(Faulty)
     });

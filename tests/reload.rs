@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use tempfile::TempDir;
 
 /// A server with a configuration file that can be written anew.
@@ -110,8 +111,14 @@ fn a_taken_port_changes_nothing_and_leaves_no_socket_behind() {
 #[test]
 fn workers_that_do_not_come_up_leave_the_old_ones_and_the_old_settings() {
     let text = |more: &str| format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\n{more}");
-    let configured = Configured::start(Program::Faulty, &text(""));
-    configured.refuses(&text("boot-timeout = \"1ms\"\nserver-header = false\n"), "did not listen within 1ms");
+    let configured = Configured::with(Program::Faulty, &text(""), |command, folder| {
+        command.env("FAULTY_BOOT_HANG", folder.join("hangs"));
+    });
+    let hangs = configured.folder.path().join("hangs");
+    fs::write(&hangs, "").unwrap();
+    let late = text("boot-timeout = \"100ms\"\nserver-header = false\n");
+    configured.refuses(&late, "did not listen within 100ms");
+    fs::remove_file(&hangs).unwrap();
     // a worker that is replaced later has the settings of before
     let killed = configured.server.listening()[0];
     kill(killed.1, "KILL");
@@ -130,19 +137,14 @@ fn workers_that_do_not_come_up_leave_the_old_ones_and_the_old_settings() {
 fn workers_that_have_the_new_settings_go_back_when_others_do_not_come_up() {
     let text = |more: &str| format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\n{more}");
     let configured = Configured::with(Program::Faulty, &text(""), |command, folder| {
-        // so that there is time between one replacement and the next
-        command.env("FAULTY_BOOT_MS", "1500").env("FAULTY_BOOT_FAILS", folder.join("fails"));
+        command.env("FAULTY_BOOT_FAILS", folder.join("fails"));
     });
-    let (server, fails) = (&configured.server, configured.folder.path().join("fails"));
+    let server = &configured.server;
     let old = server.listening();
-    fs::write(&configured.file, text("server-header = false\n")).unwrap();
-    server.signal("HUP");
-    server.wait("the first one listens", || server.events("listening").len() == 3);
-    fs::write(&fails, "not with these settings").unwrap();
-    server.wait("it is given up", || server.events("reload").iter().any(|line| line["stage"] == "reverting"));
-    fs::remove_file(&fails).unwrap();
-    server.wait("it is over", || !configured.over().is_empty());
-    let over = &configured.over()[0];
+    fs::write(configured.folder.path().join("fails.1"), "not with these settings").unwrap();
+    let over = &configured.reload(&text("server-header = false\n"));
+    let stage = |stage: &str| server.events("reload").iter().filter(|line| line["stage"] == stage).count();
+    assert_eq!((server.events("listening").len(), stage("reverting")), (2 + 2, 1), "there and back");
     let problem = over["problem"].as_str().unwrap();
     assert!(over["stage"] == "failed" && problem.contains("not with these settings"), "{over}");
     assert!(!problem.contains("way back"), "{over}");
@@ -161,13 +163,13 @@ fn workers_that_have_the_new_settings_go_back_when_others_do_not_come_up() {
 
 #[test]
 fn listeners_settings_and_workers_come_and_go() {
-    let free = |_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let [first, second, third] = [(), (), ()].map(free);
+    let [first, second, third] = free_addresses();
     let text = |listen: &[SocketAddr], more: &str| {
         let listen: Vec<String> = listen.iter().map(|address| format!("\"{address}\"")).collect();
         format!("listen = [{}]\n{more}", listen.join(", "))
     };
-    let configured = Configured::start(Program::Faulty, &text(&[first, second], "workers = 2\n"));
+    let patient = "workers = 2\nkill-timeout = \"60s\"\n";
+    let configured = Configured::start(Program::Faulty, &text(&[first, second], patient));
     let server = &configured.server;
     let answers = |address: SocketAddr| {
         Client::try_connect(address)
@@ -177,10 +179,10 @@ fn listeners_settings_and_workers_come_and_go() {
     let mut idle = Client::connect(second);
     idle.get("/pid");
     assert_eq!(configured.reload(&text(&[second, third], "workers = 3\n"))["stage"], "done");
+    server.wait("its worker drains, and says so", || idle.get("/pid").closes());
     server.wait("there are three workers", || server.listening().len() == 3);
     assert!(answers(second) && answers(third));
     server.wait("the first address is refused", || !answers(first));
-    assert!(idle.get("/pid").closes(), "its worker drains, and says so");
     // signals change the number as well, and a reload of the same file leaves it
     server.signal("TTOU");
     server.wait("there are two", || server.listening().len() == 2);
@@ -195,9 +197,15 @@ fn listeners_settings_and_workers_come_and_go() {
     assert!(server.log().iter().any(said));
 }
 
+/// That were free a moment ago.
+fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    let all = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    all.map(|listener| listener.local_addr().unwrap())
+}
+
 fn uringload(address: SocketAddr, arguments: &[&str]) -> Child {
     let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
-    command.arg(format!("http://{address}/")).args(["--json", "-"]).args(arguments);
+    command.arg(format!("http://{address}/")).args(["--json", "-", "--timeout", "60s"]).args(arguments);
     command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -206,19 +214,21 @@ fn fifty_reloads_cost_nobody_a_request() {
     const RELOADS: usize = 50;
     const IDLE: u64 = 5;
     let text = |header: bool| {
-        format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\nkill-timeout = \"3s\"\nserver-header = {header}\n")
+        format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\nkill-timeout = \"8s\"\nserver-header = {header}\n")
     };
     let configured = Configured::start(Program::Uringd, &text(true));
-    let mut server_idle: Vec<Client> = (0..IDLE).map(|_| configured.server.connect()).collect();
-    for client in &mut server_idle {
-        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-        client.read_answer().unwrap();
-    }
+    let idle: Vec<_> = (0..IDLE)
+        .map(|_| {
+            let mut client = configured.server.connect();
+            client.get("/");
+            thread::spawn(move || client.read_to_end())
+        })
+        .collect();
     let address = configured.server.address;
-    // a minute at most; they are interrupted when the reloads are over
+    // they are interrupted when the reloads are over
     let load = [
-        uringload(address, &["-r", "400", "-c", "16", "-d", "120s", "--requests-per-connection", "1"]),
-        uringload(address, &["-r", "400", "-c", "16", "-d", "120s"]),
+        uringload(address, &["-r", "400", "-c", "16", "-d", "600s", "--requests-per-connection", "1"]),
+        uringload(address, &["-r", "400", "-c", "16", "-d", "600s"]),
     ];
     let mut before = None;
     for nth in 0..RELOADS {
@@ -246,8 +256,9 @@ fn fifty_reloads_cost_nobody_a_request() {
             "{run}"
         );
     }
-    for client in &mut server_idle {
-        assert_eq!(client.read_to_end().unwrap(), b"", "an idle one was closed in the end, without a word");
+    for client in idle {
+        let heard = client.join().unwrap().unwrap();
+        assert_eq!(heard, b"", "an idle one was closed in the end, without a word");
     }
     configured.server.signal("TERM");
     let stopped = configured.server.wait_for("the end", |line| line["message"] == "stopped");
@@ -267,8 +278,7 @@ fn the_kill_timeout_of_a_worker_is_the_one_that_it_was_started_with() {
 
 #[test]
 fn a_plain_reload_that_failed_keeps_no_address_open_that_a_later_one_drops() {
-    let free = |_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let [kept, dropped] = [(), ()].map(free);
+    let [kept, dropped] = free_addresses();
     let both = format!("listen = [\"{kept}\", \"{dropped}\"]\nworkers = 1\n");
     let configured = Configured::with(Program::Faulty, &both, |command, folder| {
         command.env("FAULTY_BOOT_FAILS", folder.join("fails"));

@@ -27,9 +27,8 @@ fn released_in_the_middle_of_a_pipeline_the_rest_is_answered_in_order_by_another
     let requests = ["/hang?ms=500", "/pid", "/bytes?n=100000", "/hang?ms=50", "/pid"];
     let pipeline: String = requests.map(|path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).concat();
     let (now, later) = pipeline.split_at(pipeline.len() - 9);
-    client.send(now);
     // the first answer is owed when the connection is asked for; it comes from the first worker, the rest does not
-    wait_until_read(address.port(), client.stream.local_addr().unwrap().port());
+    client.send_and_wait_until_read(now);
     first.channel.send_to_worker(&ToWorker::Release).unwrap();
     let (socket, travelling) = first.wait_for_connection();
     assert!(!travelling.unread.is_empty(), "the rest of the pipeline travels");
@@ -88,8 +87,9 @@ fn a_connection_is_not_released_in_the_middle_of_a_body() {
     let content = "GET /abort HTTP/1.1\r\nHost: a\r\n\r\n";
     let (now, later) = content.split_at(1);
     let length = content.len();
-    client.send(format!("POST /pid HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{now}"));
-    wait_until_read(address.port(), client.stream.local_addr().unwrap().port());
+    client.send_and_wait_until_read(format!(
+        "POST /pid HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{now}"
+    ));
     first.channel.send_to_worker(&ToWorker::Release).unwrap();
     client.send(later);
     assert_eq!(client.read_answer().unwrap().pid(), first.pid());
@@ -240,21 +240,5 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Until the server's end of a connection has nothing left to be received (proc(5), /proc/net/tcp).
-fn wait_until_read(server: u16, client: u16) {
-    let deadline = Instant::now() + PATIENCE;
-    let (server, client) = (format!(":{server:04X}"), format!(":{client:04X}"));
-    loop {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
-        let row = rows.find(|row| row[1].ends_with(&server) && row[2].ends_with(&client));
-        if row.is_some_and(|row| row[4].ends_with(":00000000")) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "nobody reads the request");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -151,8 +151,12 @@ fn line_with(part: &str) -> impl Fn(&Value) -> bool {
     move |line| line.as_str().is_some_and(|line| line.contains(part))
 }
 
-fn stop(mut server: Server) {
+fn stop(server: Server) {
     server.signal("TERM");
+    ends_well(server);
+}
+
+fn ends_well(mut server: Server) {
     assert_eq!(server.wait_exit().code(), Some(0));
     server.wait_gone();
 }
@@ -235,7 +239,8 @@ fn a_program_of_all_that_the_guide_shows_does_it() {
             server.wait_for_after(0, "before_drain", line_with(&format!("closing worker {worker}")));
         server.wait_for_after(before, "after_drain", line_with(&format!("closed worker {worker}")));
     }
-    stop(server);
+    // a second signal would end them at once
+    ends_well(server);
 }
 
 #[test]

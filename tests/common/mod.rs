@@ -5,7 +5,9 @@
 pub mod filter;
 pub mod sockets;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::Value;
+use sockets::Sockets;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -181,8 +183,8 @@ impl Server {
         let mut child = command.spawn().expect("the program starts");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("a pipe");
-        // servers wait for nobody who does not read: where our thread has to wait for a core, no line is to be left out
-        let _ = nix::fcntl::fcntl(&stderr, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
+        // what finds no room is left out of the log: there is some for seconds in which nobody here gets to read
+        let _ = fcntl(&stderr, FcntlArg::F_SETPIPE_SZ(1 << 20));
         let reader = Arc::clone(&log);
         std::thread::spawn(move || reader.follow(stderr));
         Server { child, log, address: ([127, 0, 0, 1], 0).into() }
@@ -452,6 +454,23 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Client::over(stream))
+    }
+
+    /// When this returns the server has taken it out of its socket, if the kernel can say so. All answers to what was sent
+    /// before are here.
+    pub fn send_and_wait_until_read(&mut self, octets: impl AsRef<[u8]>) {
+        let (near, far) = (self.stream.local_addr().unwrap(), self.stream.peer_addr().unwrap());
+        let sockets = Sockets::open();
+        let received = |sockets: &Sockets| sockets.end(far, near)?.received;
+        let before = sockets.as_ref().and_then(received);
+        self.send(&octets);
+        let (Some(sockets), Some(before)) = (sockets, before) else { return };
+        let all = before + octets.as_ref().len() as u64;
+        let deadline = Instant::now() + PATIENCE;
+        while !sockets.has_read(all, far, near) {
+            assert!(Instant::now() < deadline, "nobody reads what was sent");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Closes with a reset instead of a FIN.

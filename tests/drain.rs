@@ -58,11 +58,14 @@ fn a_request_in_flight_outlives_a_stop() {
 /// One worker, so that the same one is asked to leave.
 fn finishes_what_is_in_flight(farewell: Farewell, status: &str) {
     let mut server = Server::start(Program::Faulty, &["--workers", "1", "--kill-timeout", "60s"]);
-    // longer than a replacement takes to be there
-    let (mut busy, pid) = hanging(&server, 5_000);
+    let directory = tempfile::tempdir().unwrap();
+    let under_way = directory.path().join("under-way");
+    fs::write(&under_way, "").unwrap();
+    let (mut busy, pid) = hanging(&server, &format!("while={}", under_way.display()));
     farewell.begin(&server);
     drain_of(&server, pid);
     assert!(!has_exited(&server, pid), "it waits for its request");
+    fs::remove_file(under_way).unwrap();
     let answer = busy.read_answer().expect("the answer that was under way");
     assert_eq!((answer.status, answer.pid(), answer.closes()), (200, pid, true));
     assert_eq!(busy.read_to_end().expect("an orderly end"), b"");
@@ -78,7 +81,7 @@ fn finishes_what_is_in_flight(farewell: Farewell, status: &str) {
 fn a_request_that_outlasts_the_kill_timeout_is_cut_and_counted() {
     for farewell in [Farewell::Panic, Farewell::Roll, Farewell::Stop] {
         let mut server = Server::start(Program::Faulty, &["--workers", "1", "--kill-timeout", "1s"]);
-        let (mut busy, pid) = hanging(&server, 60_000);
+        let (mut busy, pid) = hanging(&server, "ms=60000");
         farewell.begin(&server);
         let cut = busy.read_answer();
         assert!(cut.is_err(), "{farewell:?}: {cut:?}");
@@ -274,11 +277,11 @@ fn however_many_rolls_are_asked_for_during_one_one_more_follows() {
     assert_eq!(stages, ["started", "done", "started", "done"]);
 }
 
-/// A request that will be answered in so many milliseconds, and the worker that has it.
-fn hanging(server: &Server, ms: u32) -> (Client, i32) {
+/// A request that will be answered then, and the worker that has it.
+fn hanging(server: &Server, when: &str) -> (Client, i32) {
     let mut busy = server.connect();
     let pid = busy.get("/pid").pid();
-    busy.send(format!("GET /hang?ms={ms} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    busy.send(format!("GET /hang?{when} HTTP/1.1\r\nHost: test\r\n\r\n"));
     (busy, pid)
 }
 

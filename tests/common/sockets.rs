@@ -5,17 +5,23 @@ use super::wait_until_still;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
+/// All that match instead of one.
+const NLM_F_DUMP: u16 = 0x300;
 /// Number of an attribute that holds a `struct tcp_info`.
 const INET_DIAG_INFO: u16 = 2;
-/// A state in `struct inet_diag_msg`.
+/// States in `struct inet_diag_msg`.
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u8 = 10;
+const ALL_STATES: u32 = u32::MAX;
 /// Octets of `struct nlmsghdr`, and of it with a `struct inet_diag_msg` behind it.
 const HEADER: usize = 16;
 const ATTRIBUTES: usize = HEADER + 72;
@@ -49,11 +55,41 @@ impl Sockets {
     /// The end of a connection that has the address `local`; `None` if there is none.
     pub fn end(&self, local: SocketAddr, peer: SocketAddr) -> Option<End> {
         let (SocketAddr::V4(local), SocketAddr::V4(peer)) = (local, peer) else { panic!("IPv4") };
-        sendto(self.0.as_raw_fd(), &question(local, peer), &NetlinkAddr::new(0, 0), MsgFlags::empty())
+        self.ask(&question(0, ALL_STATES, local, peer));
+        read(&self.hear())
+    }
+
+    /// How many connections of this port somebody still holds at this end: established, or closed by the peer alone. The
+    /// kernel goes through them in pieces.
+    pub fn held(&self, port: u16) -> usize {
+        let [local, peer] = [port, 0].map(|port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+        self.ask(&question(NLM_F_DUMP, 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT, local, peer));
+        let mut held = 0;
+        loop {
+            let answer = self.hear();
+            let mut rest = &answer[..];
+            while rest.len() >= HEADER {
+                match u16_at(rest, 4) {
+                    NLMSG_DONE => return held,
+                    NLMSG_ERROR => panic!("the kernel refuses the question: {rest:?}"),
+                    _ => held += 1,
+                }
+                let octets = (u32_at(rest, 0) as usize).next_multiple_of(4).min(rest.len());
+                rest = &rest[octets..];
+            }
+        }
+    }
+
+    fn ask(&self, question: &[u8]) {
+        sendto(self.0.as_raw_fd(), question, &NetlinkAddr::new(0, 0), MsgFlags::empty())
             .expect("the kernel takes a question");
-        let mut answer = [0; 4096];
+    }
+
+    fn hear(&self) -> Vec<u8> {
+        let mut answer = vec![0; 64 * 1024];
         let octets = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("the kernel's answer");
-        read(&answer[..octets])
+        answer.truncate(octets);
+        answer
     }
 
     /// Whether the server has read this many octets of this connection, or has closed it.
@@ -74,16 +110,15 @@ impl Sockets {
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
-fn question(local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
+fn question(flags: u16, states: u32, local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
     let mut message = vec![];
     let octets = HEADER as u32 + 56;
     message.extend(octets.to_ne_bytes());
     message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
+    message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
     message.extend([0; 8]);
     message.extend([libc::AF_INET as u8, libc::IPPROTO_TCP as u8, 1 << (INET_DIAG_INFO - 1), 0]);
-    // in every state
-    message.extend([0xff; 4]);
+    message.extend(states.to_ne_bytes());
     message.extend(local.port().to_be_bytes());
     message.extend(peer.port().to_be_bytes());
     for address in [local, peer] {
@@ -97,11 +132,17 @@ fn question(local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
     message
 }
 
+fn u32_at(answer: &[u8], place: usize) -> u32 {
+    u32::from_ne_bytes(answer[place..place + 4].try_into().unwrap())
+}
+
+fn u16_at(answer: &[u8], place: usize) -> u16 {
+    u16::from_ne_bytes(answer[place..place + 2].try_into().unwrap())
+}
+
 fn read(answer: &[u8]) -> Option<End> {
-    let u32_at = |place: usize| u32::from_ne_bytes(answer[place..place + 4].try_into().unwrap());
-    let u16_at = |place: usize| u16::from_ne_bytes(answer[place..place + 2].try_into().unwrap());
-    if u16_at(4) == NLMSG_ERROR {
-        let error = u32_at(HEADER) as i32;
+    if u16_at(answer, 4) == NLMSG_ERROR {
+        let error = u32_at(answer, HEADER) as i32;
         assert_eq!(-error, libc::ENOENT, "the kernel refuses the question");
         return None;
     }
@@ -112,13 +153,13 @@ fn read(answer: &[u8]) -> Option<End> {
     let mut received = None;
     let mut place = ATTRIBUTES;
     while place + 4 <= answer.len() {
-        let octets = usize::from(u16_at(place));
+        let octets = usize::from(u16_at(answer, place));
         // tcpi_bytes_received; what the program has closed has no such attribute
-        if u16_at(place + 2) == INET_DIAG_INFO && octets >= 4 + 136 {
+        if u16_at(answer, place + 2) == INET_DIAG_INFO && octets >= 4 + 136 {
             let start = place + 4 + 128;
             received = Some(u64::from_ne_bytes(answer[start..start + 8].try_into().unwrap()));
         }
         place += octets.next_multiple_of(4).max(4);
     }
-    Some(End { unread: u32_at(HEADER + 56), unsent: u32_at(HEADER + 60), received })
+    Some(End { unread: u32_at(answer, HEADER + 56), unsent: u32_at(answer, HEADER + 60), received })
 }

@@ -285,9 +285,10 @@ fn hanging(server: &Server, when: &str) -> (Client, i32) {
     (busy, pid)
 }
 
-/// Waits until this worker is told to drain, and gives when that was.
+/// Waits until this worker, the only one that does, drains, and gives when it was told to.
 fn drain_of(server: &Server, pid: i32) -> SystemTime {
     let sent = server.wait_for("drain", |line| line["message"] == "drain sent" && line["pid"] == pid);
+    server.wait_for("it has heard of it", |line| line["message"] == "draining");
     time_of(&sent)
 }
 

@@ -21,7 +21,7 @@ use uringd::stats::hlog::IntervalLog;
 use uringd::stats::report::{Unit, hgrm};
 
 /// Ends a program that hangs; longer than any of them takes.
-const PROGRAM_SECS_MAX: &str = "120";
+const PROGRAM_SECS_MAX: &str = "600";
 /// Of HdrHistogram's port, so that what is compared with is what was looked at.
 const PORT: &str = "hdr-histogram-js@3.0.1";
 const STARTED: Duration = Duration::from_millis(1_700_000_000_250);

@@ -145,7 +145,7 @@ fn a_silent_stream_is_kept_alive_by_comments() {
 
 #[test]
 fn a_reload_ends_every_stream_whole_and_no_client_misses_an_event() {
-    let server = start(&["--workers", "2"]);
+    let server = start(&["--workers", "2", "--kill-timeout", "60s"]);
     let before: Vec<i32> = server.listening().iter().map(|(_, pid)| *pid).collect();
     let streams: Vec<Stream> = (0..20).map(|_| Stream::open(&server, "ms=25", None)).collect();
     let listeners: Vec<_> = streams

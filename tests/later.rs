@@ -61,7 +61,7 @@ impl Later {
 }
 
 fn one_worker(program: Program, arguments: &[&str]) -> (Server, i32) {
-    let server = Server::start(program, &[&["--workers", "1"], arguments].concat());
+    let server = Server::start(program, &[&["--workers", "1", "--kill-timeout", "60s"], arguments].concat());
     let worker = server.listening()[0].1;
     (server, worker)
 }

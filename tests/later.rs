@@ -333,6 +333,7 @@ fn a_future_that_panics_answers_500_and_has_its_worker_replaced() {
     let panic = server.wait_for("the panic", |line| line["message"] == "panic in the handler");
     assert_eq!(panic["panic"], "asked to, later");
     assert!(panic["location"].as_str().unwrap().starts_with("examples/faulty.rs:"), "{panic}");
+    drop(client);
     let exit = server.wait_for("its exit", |line| line["event"] == "exit");
     assert_eq!((&exit["pid"], &exit["cause"]), (&worker.into(), &"suicide".into()));
 }
@@ -362,6 +363,7 @@ fn a_future_that_panics_when_it_is_dropped_is_a_panic_like_any_other() {
     let panic = server.wait_for("the panic", |line| line["message"] == "panic in the handler");
     assert_eq!(panic["panic"], "asked to, at the end");
     assert_eq!(beside.get("/pid").status, 200);
+    drop(beside);
     let exit = server.wait_for("its exit", |line| line["event"] == "exit");
     assert_eq!((&exit["pid"], &exit["cause"]), (&worker.into(), &"suicide".into()));
 }

@@ -228,7 +228,7 @@ fn left_after_its_replacement_listened(server: &Server, exit: &Value) {
 /// As in a roll: nobody is refused, and the throttle has nothing to say.
 #[test]
 fn disconnect_replaces_first_and_costs_nothing() {
-    let server = start(&["--restart-limit", "0"]);
+    let server = start(&["--restart-limit", "0", "--kill-timeout", "60s"]);
     for round in 1..=3 {
         let pid = one_to_each(&server)[0].0;
         let mut client = loop {

@@ -39,7 +39,7 @@ fn has_ipv6() -> bool {
 
 #[test]
 fn sigttin_and_sigttou_add_and_remove_a_worker_but_never_the_last() {
-    let server = Server::start(Program::Uringd, &["--workers", "2"]);
+    let server = Server::start(Program::Uringd, &["--workers", "2", "--kill-timeout", "60s"]);
     signal_and_wait(&server, "TTIN");
     wait_for_workers(&server, 3);
     assert_eq!(server.listening().iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [0, 1, 2]);

@@ -33,13 +33,17 @@ fn told(server: &Server) -> usize {
 
 #[test]
 fn with_continue_it_answers_500_and_stays() {
-    let mut server = Server::start(Program::Faulty, &["--workers", "1", "--on-panic", "continue"]);
+    let mut server = Server::start(
+        Program::Faulty,
+        &["--workers", "1", "--on-panic", "continue", "--kill-timeout", "60s"],
+    );
     let pid = server.listening()[0].1;
     let mut client = server.connect();
     for _ in 0..20 {
         assert_eq!(client.get("/panic").status, 500);
         assert_eq!(client.get("/pid").pid(), pid, "the same worker goes on");
     }
+    drop(client);
     server.wait("every panic is told", || told(&server) == 20);
     // more often than the restart limit allows, and nobody was asked for
     assert!(server.events("suicide").is_empty() && server.events("fork").len() == 1);
@@ -92,7 +96,8 @@ fn with_abort_it_logs_and_crashes_and_no_request_behind_the_panic_is_run() {
 #[test]
 fn the_mode_holds_in_a_hook_as_well() {
     for (mode, status) in [("continue", "code 0"), ("abort", "signal 6")] {
-        let arguments = ["--listen", "127.0.0.1:0", "--workers", "1", "--on-panic", mode];
+        let arguments =
+            ["--listen", "127.0.0.1:0", "--workers", "1", "--on-panic", mode, "--kill-timeout", "60s"];
         let mut command = Program::Faulty.command(&arguments);
         let server = Server::spawn(command.env("FAULTY_HOOK_PANIC", "after_drain"));
         server.wait_until_whole();

@@ -118,7 +118,7 @@ fn promising() -> (impl Handler + Send, mpsc::Receiver<Promise>) {
 
 #[test]
 fn it_serves_in_the_calling_thread_until_it_is_stopped() {
-    let server = Server::bind(&own_port()).unwrap();
+    let server = Server::bind(own_port()).unwrap();
     let (address, stop) = (server.local_addr(), server.stop_handle());
     let here = thread::current().id();
     let client = thread::spawn(move || {
@@ -498,7 +498,7 @@ fn a_ring_that_is_refused_is_an_error_that_names_the_remedy() {
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
     let program = BpfProgram::try_from(filter).unwrap();
-    let server = Server::bind(&own_port()).unwrap();
+    let server = Server::bind(own_port()).unwrap();
     let address = server.local_addr();
     // a filter is for its thread
     let refused = thread::spawn(move || {

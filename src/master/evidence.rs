@@ -75,11 +75,18 @@ mod tests {
     #[test]
     fn the_age_of_a_request_is_that_of_its_turn_unless_others_had_that_turn_before() {
         let own = std::process::id() as i32;
-        let turn = (clock::monotonic() - Duration::from_secs(50)).as_nanos() as u64;
-        let doing = Doing { phase: LoopPhase::Handling, request: Some(b"GET /".to_vec()), turn };
-        let age = |at_most| gather(own, &doing, Duration::from_secs(at_most)).request_age.unwrap().as_secs();
-        assert_eq!((age(100), age(31)), (50, 31));
-        let idle = Doing { phase: LoopPhase::Waiting, request: None, turn };
+        // on a clock that may have begun less than an age ago
+        let turn = clock::monotonic().saturating_sub(Duration::from_secs(50));
+        let doing = Doing {
+            phase: LoopPhase::Handling,
+            request: Some(b"GET /".to_vec()),
+            turn: turn.as_nanos() as u64,
+        };
+        let age = |at_most| gather(own, &doing, at_most).request_age.unwrap();
+        let (before, aged) = (clock::monotonic() - turn, age(Duration::MAX));
+        assert!((before..=clock::monotonic() - turn).contains(&aged), "{aged:?}");
+        assert_eq!(age(Duration::from_millis(1)), Duration::from_millis(1));
+        let idle = Doing { phase: LoopPhase::Waiting, request: None, turn: doing.turn };
         let evidence = gather(own, &idle, Duration::MAX);
         assert_eq!((evidence.request, evidence.request_age), (None, None));
         assert!(evidence.state.unwrap().contains('('), "what it does, by letter and by name");

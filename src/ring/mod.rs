@@ -583,7 +583,7 @@ mod tests {
         theirs.write_all(b"hello").expect("room for that");
         ring.push(Token::new(2, 0), Op::Watch(theirs.as_fd()));
         assert!(ring.in_flight >= 4);
-        assert!(ring.join(JOIN_PATIENCE), "{} left", ring.in_flight);
+        assert!(ring.join(20 * JOIN_PATIENCE), "{} left", ring.in_flight);
         assert!(ring.sends.is_empty());
     }
 
@@ -614,7 +614,7 @@ mod tests {
         let (lease, armed) = wait(&mut ring);
         assert_eq!((ring.buffers.bytes(&lease), armed), (&[7; 2_048][..], true));
         ring.buffers.give_back(lease);
-        assert!(ring.join(JOIN_PATIENCE), "{} left", ring.in_flight);
+        assert!(ring.join(20 * JOIN_PATIENCE), "{} left", ring.in_flight);
     }
 
     #[test]

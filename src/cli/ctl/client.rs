@@ -311,8 +311,6 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::thread;
 
-    const SHORT: Duration = Duration::from_millis(200);
-
     #[test]
     fn a_full_queue_is_not_waited_for_without_end() {
         let directory = tempfile::tempdir().unwrap();
@@ -322,7 +320,7 @@ mod tests {
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
         let mut waiting = vec![];
         let error = loop {
-            match Client::connect(&path, SHORT) {
+            match Client::connect(&path, Duration::from_millis(200)) {
                 Ok(client) => waiting.push(client),
                 Err(error) => break error,
             }
@@ -357,6 +355,8 @@ mod tests {
 
     #[test]
     fn an_end_is_waited_for_while_the_server_is_well_and_no_longer() {
+        // for what the thread that is the server here says at once
+        const SHORT: Duration = Duration::from_secs(2);
         let directory = tempfile::tempdir().unwrap();
         for (name, status, expected) in [
             (

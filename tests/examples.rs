@@ -341,6 +341,7 @@ fn promises_are_kept_by_a_worker_that_is_replaced() {
     wait_in_flight(&server, clients.len());
     server.signal("HUP");
     server.wait_for("its drain", |line| line["message"] == "drain sent" && line["pid"] == worker);
+    server.wait_for("it has heard of it", |line| line["message"] == "draining");
     // the new worker has promised nothing
     wait_in_flight(&server, 0);
     upstream.open();

@@ -258,11 +258,11 @@ fn an_answer_before_the_end_of_a_content_keeps_the_connection_if_little_is_left(
 
 #[test]
 fn a_client_is_read_from_as_fast_as_its_content_is_taken() {
-    const LIMIT: Duration = Duration::from_secs(3);
+    const LIMIT: Duration = Duration::from_secs(5);
     let Some(sockets) = Sockets::open() else { return skip("there is no sock_diag here") };
     // the handler is late, not the client: that is nobody's time limit
     let (server, worker) =
-        mirror(&["--body-timeout", "3s", "--header-timeout", "3s", "--send-timeout", "3s"]);
+        mirror(&["--body-timeout", "5s", "--header-timeout", "5s", "--send-timeout", "5s"]);
     let folder = tempfile::tempdir().unwrap();
     let holds = folder.path().join("holds");
     std::fs::write(&holds, "").unwrap();
@@ -414,9 +414,9 @@ fn who_does_not_read_makes_the_maker_wait_and_is_closed_after_the_send_timeout()
 #[test]
 fn who_reads_slowly_or_waits_for_a_slow_maker_gets_all_of_it() {
     let (server, worker) =
-        mirror(&["--send-timeout", "2s", "--keep-alive-timeout", "2s", "--header-timeout", "2s"]);
+        mirror(&["--send-timeout", "5s", "--keep-alive-timeout", "5s", "--header-timeout", "5s"]);
     let mut waits = server.connect();
-    waits.send(get("/made?n=2&size=5&pause=2500"));
+    waits.send(get("/made?n=1&size=5&pause=6000"));
     let mut slow = server.connect();
     setsockopt(&slow.stream, sockopt::RcvBuf, &65_536).unwrap();
     slow.send(get("/made?n=300&size=10000").replace("1.1", "1.0"));
@@ -429,11 +429,11 @@ fn who_reads_slowly_or_waits_for_a_slow_maker_gets_all_of_it() {
             0 => break,
             some => octets += some,
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(40));
     }
     assert_eq!(octets, 3_000_000);
     waits.read_head().unwrap();
-    assert_eq!(read_chunks(&mut waits).unwrap(), b"aaaaabbbbb");
+    assert_eq!(read_chunks(&mut waits).unwrap(), b"aaaaa");
     wait_until_nothing_is_left(&server, worker);
 }
 

@@ -450,10 +450,10 @@ fn content_that_turns_out_wrong_behind_its_answer_ends_the_connection_without_an
 
 #[test]
 fn slow_content_is_answered_408_and_steady_content_may_take_its_time() {
-    const LIMIT: Duration = Duration::from_secs(2);
-    let (server, worker) = mirror(&["--body-timeout", "2s", "--body-rate", "1000"]);
+    const LIMIT: Duration = Duration::from_secs(4);
+    let (server, worker) = mirror(&["--body-timeout", "4s", "--body-rate", "1000"]);
     let head = |field: &str| format!("POST / HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n");
-    let (length, chunked) = (head("Content-Length: 30000"), head("Transfer-Encoding: chunked"));
+    let (length, chunked) = (head("Content-Length: 90000"), head("Transfer-Encoding: chunked"));
     thread::scope(|scope| {
         // nothing at all; 200 octets a second; an octet of an endless chunk's extension now and then
         for (head, piece) in
@@ -473,14 +473,14 @@ fn slow_content_is_answered_408_and_steady_content_may_take_its_time() {
             });
         }
         for (head, piece) in
-            [(&length, vec![b'f'; 500]), (&chunked, [b"1f4\r\n", &[b'f'; 500][..], b"\r\n"].concat())]
+            [(&length, vec![b'f'; 2000]), (&chunked, [b"7d0\r\n", &[b'f'; 2000][..], b"\r\n"].concat())]
         {
             let server = &server;
             scope.spawn(move || {
                 let mut client = server.connect();
                 client.send(head);
-                // five times the rate, three times the timeout
-                for _ in 0..60 {
+                // ten times the rate, twice the timeout
+                for _ in 0..45 {
                     client.send(&piece);
                     thread::sleep(LIMIT / 20);
                 }
@@ -489,7 +489,7 @@ fn slow_content_is_answered_408_and_steady_content_may_take_its_time() {
                 }
                 let answer = client.read_answer().unwrap();
                 assert_eq!(answer.status, 200, "{head}");
-                assert!(answer.text().contains("content 30000 octets: ffff"), "{}", answer.text());
+                assert!(answer.text().contains("content 90000 octets: ffff"), "{}", answer.text());
                 assert_eq!(client.get("/next").status, 200, "the connection goes on");
             });
         }

@@ -230,6 +230,9 @@ fn a_workers_ring_is_charged_to_the_lockable_memory() {
     if !charges_rings() {
         return skip("this kernel does not charge rings to RLIMIT_MEMLOCK (6.14 and newer do)");
     }
+    if !is_root() {
+        return skip("it takes root to become a user whose rings are no other test's");
+    }
     let (_directory, copy) = for_everybody();
     let start = |workers: &str, kibibytes: u64| {
         let mut wanted = bare_command(&copy);

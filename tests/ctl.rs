@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -515,8 +515,9 @@ fn has_no_socket(server: &Server, parts: &[&str]) {
     assert_eq!(server.get("/").status, 200);
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Of an address that no other test has.
+fn free_port() -> SocketAddr {
+    TcpListener::bind((own_address(), 0)).unwrap().local_addr().unwrap()
 }
 
 /// What `ctl --port` finds.
@@ -566,11 +567,12 @@ fn by_default_it_is_named_by_the_port_and_found_there() {
     assert_eq!(pid_found(&server, Some(runtime.path())), server.pid());
 
     // what root has left there, dead or alive, is neither in the way nor taken for an answer
-    let port = free_port();
+    let address = free_port();
+    let port = address.port();
     let of_root = PathBuf::from(format!("/run/uringd/{port}.sock"));
     drop(UnixListener::bind(&of_root).unwrap());
     fs::set_permissions(&of_root, Permissions::from_mode(0o600)).unwrap();
-    let server = start_by_default(&format!("127.0.0.1:{port}"), Some("nobody"), Some(runtime.path()));
+    let server = start_by_default(&address.to_string(), Some("nobody"), Some(runtime.path()));
     assert!(runtime.path().join(format!("uringd/{port}.sock")).exists());
     fs::remove_file(of_root).unwrap();
     assert_eq!(pid_found(&server, Some(runtime.path())), server.pid());
@@ -608,8 +610,9 @@ fn the_server_of_a_file_and_the_only_one_there_is_are_found() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("uringd.toml");
         let file = config.to_str().unwrap();
-        let port = free_port();
-        fs::write(&config, format!("listen = [\"127.0.0.1:{port}\"]\nworkers = 1\npin = \"off\"\n")).unwrap();
+        let address = free_port();
+        let port = address.port();
+        fs::write(&config, format!("listen = [\"{address}\"]\nworkers = 1\npin = \"off\"\n")).unwrap();
         let start = |words: &[&str]| {
             let mut command = Program::Uringd.command(words);
             let server = Server::spawn(command.env_remove("URINGD_CONTROL").env_remove("XDG_RUNTIME_DIR"));
@@ -624,13 +627,14 @@ fn the_server_of_a_file_and_the_only_one_there_is_are_found() {
         assert_eq!(pid(find_by(&[], None)), server.pid(), "there is no other");
         // a reload to another port leaves the socket where it was, and who looks for the new one is told
         let other = free_port();
-        let changed = format!("listen = [\"127.0.0.1:{other}\"]\nworkers = 1\npin = \"off\"\n");
+        let changed = format!("listen = [\"{other}\"]\nworkers = 1\npin = \"off\"\n");
         fs::write(&config, changed).unwrap();
         let reload = |words: &[&str]| ran(bare_ctl(&[&["reload"], words].concat()).output());
         let there = format!("/run/uringd/{port}.sock");
         reload(&["--config", file]).failed(1, &["no uringd answers at", "say which with --control", &there]);
         reload(&[]).done();
-        find_by(&["--port", &other.to_string()], None).failed(1, &["say which with --control", &there]);
+        find_by(&["--port", &other.port().to_string()], None)
+            .failed(1, &["say which with --control", &there]);
         // a second one: now somebody has to say which
         let second = start(&["--listen", "127.0.0.1:0", "--workers", "1", "--pin", "off"]);
         let of_second = format!("/run/uringd/{}.sock", second.port());

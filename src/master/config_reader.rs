@@ -7,13 +7,14 @@ use crate::config::{Config, Origins};
 use crate::error::{Error, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Reads the configuration, as it is now, and where each value comes from.
-pub type Read = Box<dyn Fn() -> Result<(Config, Origins)> + Send>;
+pub type Read = Box<dyn Fn() -> Result<(Config, Origins)> + Send + Sync>;
 
 /// What came of it; the error is one line.
 pub type Reading = std::result::Result<(Config, Origins), String>;
@@ -31,7 +32,7 @@ pub struct ConfigReader {
 
 /// With the threads that read.
 struct Shared {
-    read: Mutex<Read>,
+    read: Read,
     done: Sender<Reading>,
     /// Rung for each reading that is over.
     bell: EventFd,
@@ -46,7 +47,7 @@ impl ConfigReader {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| Error::io("make an eventfd", errno))?;
         let (sender, done) = channel();
-        let shared = Shared { read: Mutex::new(read), done: sender, bell };
+        let shared = Shared { read, done: sender, bell };
         Ok(ConfigReader { shared: Arc::new(shared), done, late: None })
     }
 
@@ -81,27 +82,17 @@ impl ConfigReader {
 
 impl Shared {
     fn read(&self) {
-        let mut untold = Untold(Some(self));
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let reading = read().map_err(|error| error.to_string());
-        untold.0 = None;
-        self.tell(reading);
+        // it shares nothing with anybody that could be left half changed
+        let reading = panic::catch_unwind(AssertUnwindSafe(&self.read));
+        self.tell(match reading {
+            Ok(reading) => reading.map_err(|error| error.to_string()),
+            Err(_) => Err("reading it panicked".to_owned()),
+        });
     }
 
     fn tell(&self, reading: Reading) {
         let _ = self.done.send(reading);
         let _ = self.bell.write(1);
-    }
-}
-
-/// A reading that panics is over as well.
-struct Untold<'a>(Option<&'a Shared>);
-
-impl Drop for Untold<'_> {
-    fn drop(&mut self) {
-        if let Some(shared) = self.0 {
-            shared.tell(Err("reading it panicked".to_owned()));
-        }
     }
 }
 
@@ -117,6 +108,7 @@ mod tests {
     use super::*;
     use crate::config::Options;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::sync::Mutex;
 
     fn wait(reader: &mut ConfigReader) -> Reading {
         let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
@@ -131,8 +123,9 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_reading_and_who_waits_too_long_is_told_once() {
         let (go, may_go) = channel();
+        let may_go = Mutex::new(may_go);
         let mut reader = ConfigReader::new(Box::new(move || {
-            may_go.recv().unwrap();
+            may_go.lock().unwrap().recv().unwrap();
             read()
         }))
         .unwrap();

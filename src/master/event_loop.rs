@@ -279,16 +279,17 @@ impl EventLoop {
         Ok(settings)
     }
 
-    /// A server that stops wants no other configuration.
+    /// A server that stops wants no other configuration. Before whatever has come with it: who is started from here on gets
+    /// the new settings, and the lifecycle has to know.
     fn configured(&mut self) {
         if let Some(reading) = self.config_reader.take().filter(|_| self.lifecycle.serving()) {
             let settings = self.prepare(reading);
-            self.inputs.push_back(Input::Configured(settings));
+            self.inputs.push_front(Input::Configured(settings));
         }
     }
 
     fn tell_of_late_reading(&mut self) {
-        if self.config_reader.is_late(Instant::now()) {
+        if self.config_reader.is_late(Instant::now()) && self.lifecycle.serving() {
             tracing::warn!(
                 "the configuration takes long to be read, and the reload waits for it: is its file, or are the names of \
                  users, on another machine that does not answer? Everything else goes on"

@@ -20,7 +20,7 @@ pub use worker::{Phase, Worker};
 use super::throttle::{self, Throttle, Verdict};
 use crate::error::RingRefusal;
 use crate::event::{Cause, Event, ExitStatus, WorkerId};
-use roll::Rolling;
+use roll::{Reading, Rolling};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use worker::{Account, Fuse, Plan};
@@ -251,8 +251,7 @@ pub struct Lifecycle {
     throttle: Throttle,
     course: Course,
     rolling: Option<Rolling>,
-    /// The configuration is being read for the roll to come.
-    reading: bool,
+    reading: Option<Reading>,
     /// A roll was asked for during a roll; however often, one more follows.
     roll_again: bool,
     /// Nobody is recycled before: a replacement did not come up.
@@ -275,7 +274,7 @@ impl Lifecycle {
             id_last: 0,
             course: Course::Serving,
             rolling: None,
-            reading: false,
+            reading: None,
             roll_again: false,
             recycle_after: None,
             ever_listened: false,
@@ -679,7 +678,7 @@ impl Lifecycle {
     fn leave(&mut self, outcome: Outcome, at_once: bool) {
         self.course = Course::Leaving { outcome, at_once };
         self.rolling = None;
-        self.reading = false;
+        self.reading = None;
         self.roll_again = false;
     }
 
@@ -755,7 +754,7 @@ impl Lifecycle {
 
     /// Whether a roll is under way, or will be.
     pub fn is_rolling(&self) -> bool {
-        self.rolling.is_some() || self.reading || self.roll_again
+        self.rolling.is_some() || self.reading.is_some() || self.roll_again
     }
 
     /// Who is in a slot to stay, or waits there for its replacement.

@@ -20,7 +20,7 @@ impl Lifecycle {
             worker.phase == Phase::Listening && worker.is_watched() && !worker.unwanted
         };
         self.serving()
-            && !self.is_rolling()
+            && self.rolling.is_none()
             && self.throttle.allows_restarts()
             && self.recycle_after.is_none_or(|after| after <= now)
             && self.workers.len() == self.wanted

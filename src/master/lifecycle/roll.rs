@@ -41,6 +41,13 @@ enum Aim {
     },
 }
 
+/// The configuration is being read for a roll to come.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// The number of workers has been decided since it was asked for.
+    overruled: bool,
+}
+
 /// What a roll can do at the slot whose turn it is.
 enum RollMove {
     Wait,
@@ -53,7 +60,7 @@ enum RollMove {
 impl Lifecycle {
     /// One that is asked for during another follows it, however often it was asked for.
     pub(super) fn roll(&mut self, turn: &mut Turn<'_>) {
-        if self.reading {
+        if self.reading.is_some() {
             self.roll_again = true;
         } else if self.rolling.is_some() {
             self.throttle.reset();
@@ -64,16 +71,18 @@ impl Lifecycle {
     }
 
     fn read_config(&mut self, turn: &mut Turn<'_>) {
-        self.reading = true;
+        self.reading = Some(Reading::default());
         turn.act(Action::ReadConfig);
     }
 
     pub(super) fn take_configured(&mut self, settings: Result<Settings, String>, turn: &mut Turn<'_>) {
-        if !mem::take(&mut self.reading) {
-            return; // it leaves meanwhile
-        }
+        // else it leaves meanwhile
+        let Some(Reading { overruled }) = self.reading.take() else { return };
         match settings {
-            Ok(settings) => self.begin_roll(settings, turn),
+            Ok(Settings { limits, wanted, changed }) => {
+                let wanted = wanted.filter(|_| !overruled);
+                self.begin_roll(Settings { limits, wanted, changed }, turn);
+            }
             Err(problem) => turn.emit(Event::Reload(Roll::Failed { slot: None, problem })),
         }
     }
@@ -94,7 +103,7 @@ impl Lifecycle {
     /// One move at a time, the pool being restored after each; says whether there was one.
     pub(super) fn move_roll(&mut self, turn: &mut Turn<'_>) -> bool {
         let Some(rolling) = &mut self.rolling else {
-            let again = !self.reading && mem::take(&mut self.roll_again);
+            let again = self.reading.is_none() && mem::take(&mut self.roll_again);
             if again {
                 self.read_config(turn);
             }
@@ -115,6 +124,7 @@ impl Lifecycle {
 
     /// The number of workers has been decided meanwhile.
     pub(super) fn overrule_reload(&mut self) {
+        self.reading.iter_mut().for_each(|reading| reading.overruled = true);
         if let Some(Rolling { aim: Aim::Forward { wanted, .. }, .. }) = &mut self.rolling {
             *wanted = None;
         }

@@ -41,6 +41,8 @@ enum Deed {
     Ask(Command),
     /// A reload that finds this.
     Reload(Found),
+    /// The configuration has been read, if it is.
+    Read,
 }
 
 /// What is found when the configuration is read again.
@@ -125,6 +127,7 @@ fn deed(stops: bool) -> impl Strategy<Value = Deed> {
         2 => (0u32..40, word()).prop_map(|(id, word)| Deed::OfAnybody(id, word)),
         2 => command(stops).prop_map(Deed::Ask),
         1 => found().prop_map(Deed::Reload),
+        2 => Just(Deed::Read),
     ]
 }
 
@@ -157,11 +160,17 @@ struct Seen {
     killed: bool,
 }
 
+/// Whether somebody has.
+#[derive(Debug, Clone, Copy)]
+struct Decided(bool);
+
 struct World {
     lifecycle: Lifecycle,
     limits: Limits,
     /// What the next reading finds.
     found: Found,
+    /// One is under way; the number of workers may have been decided since.
+    reading: Option<Decided>,
     /// The settings in force.
     generation: usize,
     /// Those that are tried.
@@ -197,6 +206,7 @@ impl World {
             lifecycle: Lifecycle::new(wanted, limits.clone()),
             limits,
             found: Found::Same,
+            reading: None,
             generation: 0,
             tried: None,
             given_up: None,
@@ -247,6 +257,7 @@ impl World {
                 self.found = found;
                 self.feed(Input::Command(Command::Roll));
             }
+            Deed::Read => self.configure(),
         }
     }
 
@@ -330,11 +341,14 @@ impl World {
         self.forget_the_gone(&actions);
         self.check_pool();
         if actions.contains(&Action::ReadConfig) {
-            self.configure();
+            assert!(self.reading.is_none(), "one at a time");
+            self.reading = Some(Decided(false));
         }
     }
 
+    /// What is read has come, if anything is.
     fn configure(&mut self) {
+        let Some(Decided(decided)) = self.reading.take() else { return };
         let limits = self.limits.clone();
         let settings = match self.found {
             Found::Bad => Err("bad".to_owned()),
@@ -345,7 +359,8 @@ impl World {
         };
         if let Ok(settings) = &settings {
             self.generations += 1;
-            self.tried = Some((self.generations, settings.clone()));
+            let wanted = settings.wanted.filter(|_| !decided);
+            self.tried = Some((self.generations, Settings { wanted, ..settings.clone() }));
         }
         self.feed(Input::Configured(settings));
     }
@@ -464,6 +479,7 @@ impl World {
         if let Some((_, settings)) = &mut self.tried {
             settings.wanted = None;
         }
+        self.reading.iter_mut().for_each(|reading| *reading = Decided(true));
     }
 
     fn note_action(&mut self, action: &Action, before: &Phases) {
@@ -667,7 +683,7 @@ impl World {
 
     fn is_quiet(&self, phases: &Phases) -> bool {
         let whole = phases.len() == self.wanted && phases.values().all(|phase| *phase == Phase::Listening);
-        whole && !self.leaving() && !self.lifecycle.is_rolling()
+        whole && !self.leaving() && self.rolls_begun == self.rolls_ended
     }
 
     fn lost_by(&self, action: &Action, actions: &[Action], before: &Phases) -> Vec<WorkerId> {
@@ -844,9 +860,13 @@ impl World {
             && self.alive.values().all(|seen| seen.failed.is_none())
             && self.lifecycle.throttle() == throttle::State::Normal
             && self.rolls_begun == self.rolls_ended
+            && self.reading.is_none()
     }
 
     fn behave(&mut self) {
+        if self.reading.is_some() {
+            return self.configure();
+        }
         let phases = self.phases();
         let leaves = |id: &WorkerId, seen: &Seen| phases[id] == Phase::Draining || seen.failed.is_some();
         let leaver = self.alive.iter().find(|(id, seen)| seen.pid && leaves(id, seen)).map(|(&id, _)| id);

@@ -346,7 +346,7 @@ fn what_is_allowed_but_unwise_is_a_warning() {
         assert_eq!(server.get("/").status, 200, "it runs all the same");
         let log = server.log();
         // but for those that a slow machine brings about: who was held up, and for how long
-        let is_of_time = |line: &&Value| !line["ms"].is_null() || !line["late_ms"].is_null();
+        let is_of_time = |line: &&Value| !line["ms"].is_null() || !line["put_off_ms"].is_null();
         let warnings = log.iter().filter(|line| line["level"] == "WARN" && !is_of_time(line));
         warnings.map(|line| line["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };

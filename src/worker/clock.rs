@@ -118,13 +118,38 @@ impl Clock {
 /// How much later than it should the loop must come to its next turn to have been held up.
 const HELD_UP: Duration = Duration::from_secs(1);
 
-/// Of the time that has passed since the last turn began, after which the loop meant to wait for `timeout`: what counts for
-/// nobody, if it was held up. `again`: it was when that turn began, too. Half of it counts then: a loop that is late every
-/// time would else never see a limit pass.
-#[inline]
-pub fn lost(passed: Duration, timeout: Duration, again: bool) -> Option<Millis> {
-    let late = passed.saturating_sub(timeout);
-    (late > HELD_UP).then(|| millis(if again { late / 2 } else { late }))
+/// What is known of the loop's hold-ups: it was stopped, in its wait or at work, or the program kept it.
+#[derive(Debug, Default)]
+pub struct HoldUps {
+    /// As long after the last one as that took.
+    recent_until: Nanos,
+}
+
+/// What a hold-up means for those whose time has run meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldUp {
+    /// By so much their time is put off.
+    pub put_off: Millis,
+    /// The one before was not long ago.
+    pub again: bool,
+}
+
+impl HoldUps {
+    /// Whether the loop was held up between the beginnings of two turns, of which it meant to wait for `timeout`. What it came
+    /// too late counts for nobody. Of a loop that is late more often than not half of it counts: nobody would else ever see a
+    /// limit pass.
+    #[inline]
+    pub fn between(&mut self, before: Nanos, now: Nanos, timeout: Duration) -> Option<HeldUp> {
+        let late = Duration::from_nanos(now.saturating_sub(before)).saturating_sub(timeout);
+        (late > HELD_UP).then(|| self.note(before, now, late))
+    }
+
+    #[cold]
+    fn note(&mut self, before: Nanos, now: Nanos, late: Duration) -> HeldUp {
+        let again = before < self.recent_until;
+        self.recent_until = now.saturating_add(late.as_nanos() as Nanos);
+        HeldUp { put_off: millis(if again { late / 2 } else { late }), again }
+    }
 }
 
 /// What time it is, by the clock.
@@ -149,20 +174,27 @@ pub fn millis(time: Duration) -> Millis {
 mod tests {
     use super::*;
 
+    /// Turns that began at these times, in milliseconds, none of which meant to wait for more than 50 ms.
+    fn held_up<const N: usize>(turns: [u64; N]) -> Vec<Option<(Millis, bool)>> {
+        let mut hold_ups = HoldUps::default();
+        let nanos = |ms| Duration::from_millis(ms).as_nanos() as Nanos;
+        let between = |pair: &[u64]| {
+            let timeout = Duration::from_millis(50);
+            let held_up = hold_ups.between(nanos(pair[0]), nanos(pair[1]), timeout)?;
+            Some((held_up.put_off, held_up.again))
+        };
+        turns.windows(2).map(between).collect()
+    }
+
     #[test]
-    fn what_is_lost_is_what_a_turn_came_too_late_and_half_of_it_if_that_goes_on() {
-        for (passed, timeout, again, expected) in [
-            (0, 0, false, None),
-            (50, 50, false, None),
-            (1_000, 0, false, None),
-            (1_001, 0, false, Some(1_001)),
-            (1_050, 50, false, None),
-            (2_550, 50, false, Some(2_500)),
-            (2_550, 50, true, Some(1_250)),
-            (1_000, 0, true, None),
-        ] {
-            let [passed, timeout] = [passed, timeout].map(Duration::from_millis);
-            assert_eq!(lost(passed, timeout, again), expected, "{passed:?} {timeout:?} {again}");
-        }
+    fn what_a_turn_comes_too_late_counts_for_nobody_and_half_of_it_if_that_goes_on() {
+        assert_eq!(held_up([0, 50, 1_100]), [None, None]);
+        assert_eq!(held_up([0, 1_051, 1_052]), [Some((1_001, false)), None]);
+        assert_eq!(held_up([0, 2_550, 5_100]), [Some((2_500, false)), Some((1_250, true))]);
+        // a turn in time between two that are late does not make it new
+        assert_eq!(held_up([0, 2_550, 2_560, 5_110]), [Some((2_500, false)), None, Some((1_250, true))]);
+        // but as much time in which all went well does
+        let often = held_up([0, 1_550, 2_500, 3_049, 3_051, 4_601]);
+        assert_eq!(often, [Some((1_500, false)), None, None, None, Some((1_500, false))]);
     }
 }

@@ -55,7 +55,7 @@ impl Drain {
         self.half_close_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// This process goes on after it was stopped: whatever was due meanwhile waits until what has come meanwhile is
+    /// The loop goes on after it was held up: whatever was due meanwhile waits until what has come meanwhile is
     /// received. Not by all the time that was lost: the master's kill timer may not have stood still.
     #[cold]
     pub fn catch_up(&mut self, now: Millis) {

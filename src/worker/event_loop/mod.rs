@@ -14,7 +14,7 @@ mod leaving;
 mod logging;
 mod sending;
 
-use super::clock::{self, Clock, Millis, millis};
+use super::clock::{Clock, HeldUp, HoldUps, Millis, millis};
 use super::connections::{Connection, Connections, Leave, Next, State};
 use super::control::{Control, Order};
 use super::drain::Drain;
@@ -110,8 +110,7 @@ pub struct EventLoop<H> {
     ended: Vec<Token>,
     drain: Option<Drain>,
     fresh_accept_at: Millis,
-    /// It came too late to this turn.
-    held_up: bool,
+    hold_ups: HoldUps,
     /// Set by a panic, cleared when what follows from it has been done.
     panicked: bool,
     /// `WATCH_ROOM` is in flight.
@@ -171,7 +170,7 @@ impl<H: Handler> EventLoop<H> {
             ended: Vec::new(),
             drain: None,
             fresh_accept_at: 0,
-            held_up: false,
+            hold_ups: HoldUps::default(),
             panicked: false,
             awaits_room: false,
             exit_code: 0,
@@ -271,18 +270,21 @@ impl<H: Handler> EventLoop<H> {
 
     // ---- time ----
 
-    /// Nobody's time has run while this loop did not, whether it was stopped in its wait or at work, or the program kept it:
-    /// what came meanwhile has not been received yet, and of that no more than the kernel hands over at a time is looked at
-    /// before the timers are. `before` is when the last turn began, `timeout` how long it meant to wait after it.
+    /// Nobody's time has run while this loop did not: what came meanwhile has not been received yet, and of that no more than
+    /// the kernel hands over at a time is looked at before the timers are. `before` is when the last turn began, `timeout` how
+    /// long it meant to wait after it.
     #[inline]
     fn make_up_for_lost_time(&mut self, before: Nanos, timeout: Duration) {
-        let passed = Duration::from_nanos(self.clock.nanos().saturating_sub(before));
-        let lost = clock::lost(passed, timeout, self.held_up);
-        self.held_up = lost.is_some();
-        if let Some(lost) = lost {
-            tracing::warn!(late_ms = lost, "this worker was held up: its clients' time is put off by that");
-            self.timers.put_off(lost);
-            self.drain.iter_mut().for_each(|drain| drain.catch_up(self.clock.now()));
+        if let Some(HeldUp { put_off, again }) = self.hold_ups.between(before, self.clock.nanos(), timeout) {
+            tracing::warn!(
+                put_off_ms = put_off,
+                "this worker was held up: its clients' time is put off by that"
+            );
+            self.timers.put_off(put_off);
+            // a drain has to end, whatever the program does
+            if !again {
+                self.drain.iter_mut().for_each(|drain| drain.catch_up(self.clock.now()));
+            }
         }
     }
 

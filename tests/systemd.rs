@@ -91,7 +91,7 @@ fn the_service_manager_is_told_each_step_of_the_way() {
     server.wait("and that it stops", || manager.count("STOPPING=1") == 1);
     assert_eq!(server.wait_exit().code(), Some(0));
     let lines = manager.lines();
-    assert!(lines.contains(&"EXTEND_TIMEOUT_USEC=10000000".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"EXTEND_TIMEOUT_USEC=20000000".to_owned()), "{lines:?}");
     assert!(lines.contains(&"STATUS=serving: 2 of 2 workers listen".to_owned()), "{lines:?}");
 }
 

@@ -19,8 +19,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// More than a stop after a reload after a start; of what comes beyond it the oldest is forgotten.
 const UNSAID_MAX: usize = 16;
 
-/// Beyond the kill timeout: what a stop takes besides the drain.
-const STOP_MARGIN: Duration = Duration::from_secs(5);
+/// Beyond the kill timeout: what a stop takes besides the drain. Operators have 10 s to hear the last word.
+const STOP_MARGIN: Duration = Duration::from_secs(15);
 
 /// How things are.
 #[derive(Debug, Clone, Copy, Default)]
@@ -167,15 +167,21 @@ impl ServiceManager {
             }
             // one that is over already when it is heard of is told all the same: somebody waits for it
             Said::Ready if view.reloading || over => {
-                lines.push("RELOADING=1".to_owned());
-                // since 253 it is told apart by this from one that was asked for later
-                lines.extend(NotifyState::monotonic_usec_now().map(|state| state.to_string()));
-                self.said = Said::Reloading;
+                self.begin_reload(lines);
                 self.end_reload(view, lines);
             }
+            // another one follows, which may be the one that it waits for
+            Said::Reloading if view.reloading && over => self.begin_reload(lines),
             Said::Reloading => self.end_reload(view, lines),
             Said::Starting | Said::Ready | Said::Stopping => {}
         }
+    }
+
+    fn begin_reload(&mut self, lines: &mut Vec<String>) {
+        lines.push("RELOADING=1".to_owned());
+        // since 253 it is told apart by this from one that was asked for later
+        lines.extend(NotifyState::monotonic_usec_now().map(|state| state.to_string()));
+        self.said = Said::Reloading;
     }
 
     fn end_reload(&mut self, view: View, lines: &mut Vec<String>) {
@@ -256,12 +262,15 @@ mod tests {
         assert_eq!(told(View { listening: 1, healthy: false, ..UP }), "STATUS", "a crash is no start");
         assert_eq!(told(View { reloading: true, ..UP }), "RELOADING MONOTONIC_USEC STATUS");
         assert_eq!(told(View { reloading: true, ..UP }), "");
-        assert_eq!(told(View { reloads: 1, ..UP }), "READY STATUS");
-        assert_eq!(told(View { reloads: 2, ..UP }), "RELOADING MONOTONIC_USEC READY");
-        let stops = View { reloads: 2, stops_within: Some(Duration::from_secs(5)), ..UP };
+        let next = View { reloading: true, reloads: 1, ..UP };
+        assert_eq!(told(next), "RELOADING MONOTONIC_USEC", "which began later");
+        assert_eq!(told(next), "");
+        assert_eq!(told(View { reloads: 2, ..UP }), "READY STATUS");
+        assert_eq!(told(View { reloads: 3, ..UP }), "RELOADING MONOTONIC_USEC READY");
+        let stops = View { reloads: 3, stops_within: Some(Duration::from_secs(5)), ..UP };
         assert_eq!(told(stops), "STOPPING EXTEND_TIMEOUT_USEC STATUS");
         assert_eq!(told(View { listening: 0, ..stops }), "STATUS");
-        assert_eq!(told(View { reloads: 3, ..stops }), "STATUS");
+        assert_eq!(told(View { reloads: 4, ..stops }), "STATUS");
     }
 
     #[test]

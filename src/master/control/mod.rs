@@ -40,8 +40,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use wire::Wire;
 
-/// Connections to each of the two at a time; for one more somebody who asks nothing has to go, or it is answered 503. A
-/// follower of the events is one.
+/// Connections to each of the two at a time; for one more somebody who asks nothing has to go, or it is answered 503. While
+/// it is not known yet who asks something, it waits. A follower of the events is one.
 const CONNECTIONS_MAX: usize = 32;
 
 /// How long who has come over the network is sure of his place, while he is being answered.
@@ -92,6 +92,8 @@ struct House {
 struct Guests {
     last: u64,
     present: BTreeMap<u64, Present>,
+    /// Where nobody is let in for now, and so somebody may be waiting in front.
+    closed: Vec<Door>,
 }
 
 /// A connection.
@@ -102,6 +104,8 @@ struct Present {
     /// Since when it has this manner. Who is idle has it from the end of the last answer, however much of a request has
     /// come meanwhile.
     since: Instant,
+    /// Since when it has always had something to say or to hear.
+    at_it_since: Option<Instant>,
 }
 
 /// What a connection is about.
@@ -280,7 +284,7 @@ impl House {
     fn listen(self: &Arc<House>, doors: &[(Door, Arc<OwnedFd>)]) {
         let mut failed = false;
         loop {
-            let is_open = |door| !failed && self.guests().room(door, Instant::now()) != Room::Later;
+            let is_open = |door| !failed && self.guests().opens(door, Instant::now());
             let listening = doors.iter().filter(|(door, _)| is_open(*door)).map(|(_, socket)| socket.as_fd());
             let mut fds: Vec<PollFd<'_>> = [self.bell.as_fd()]
                 .into_iter()
@@ -356,12 +360,23 @@ impl House {
     fn note(&self, number: u64, manner: Manner, since: Instant) {
         let mut guests = self.guests();
         let Some(guest) = guests.present.get_mut(&number) else { return };
-        if guest.manner != manner && guest.manner != Manner::Leaving {
-            (guest.manner, guest.since) = (manner, since);
-            let door = guest.door;
-            if guests.staying(door) >= CONNECTIONS_MAX {
-                let _ = self.bell.write(1);
-            }
+        if guest.manner == manner || guest.manner == Manner::Leaving {
+            return;
+        }
+        (guest.manner, guest.since) = (manner, since);
+        // who has asked more meanwhile goes on
+        if manner != Manner::Idle {
+            guest.at_it_since.get_or_insert(since);
+        } else if !has_unread(&guest.socket) {
+            guest.at_it_since = None;
+        }
+        let door = guest.door;
+        self.ring_for_who_waits(&guests, door);
+    }
+
+    fn ring_for_who_waits(&self, guests: &Guests, door: Door) {
+        if guests.closed.contains(&door) {
+            let _ = self.bell.write(1);
         }
     }
 
@@ -371,6 +386,16 @@ impl House {
 }
 
 impl Guests {
+    /// Whether anybody is let in. Where nobody is, what may change that is told from now on.
+    fn opens(&mut self, door: Door, now: Instant) -> bool {
+        self.closed.retain(|closed| *closed != door);
+        let opens = self.room(door, now) != Room::Later;
+        if !opens {
+            self.closed.push(door);
+        }
+        opens
+    }
+
     /// For one more.
     fn room(&self, door: Door, now: Instant) -> Room {
         let mut own = self.present.values().filter(|guest| guest.door == door);
@@ -408,18 +433,22 @@ impl Guests {
         }
         let manner = if room == Room::Full { Manner::Leaving } else { Manner::Idle };
         self.last += 1;
-        self.present.insert(self.last, Present { door, socket, manner, since: now });
+        self.present.insert(self.last, Present { door, socket, manner, since: now, at_it_since: None });
         self.last
     }
 
     /// Who has been idle longest: whoever only holds his place keeps nobody from asking. Where nobody is, one who came over
-    /// the network and does not take his answer, or asks a loop that hangs. What operators wait for is not cut off.
+    /// the network and has been at it for long: he does not take his answer, asks a loop that hangs, or asks without end. What
+    /// operators wait for is not cut off.
     fn who_makes_room(&self, door: Door, now: Instant) -> Option<u64> {
+        let is_long_at_it = |guest: &Present| {
+            door == Door::Metrics && guest.at_it_since.is_some_and(|since| now.duration_since(since) >= SURE)
+        };
         let may_go = |guest: &Present| match guest.manner {
             // whose request is here has only not been heard yet
-            Manner::Idle => !has_unread(&guest.socket),
-            Manner::Busy => door == Door::Metrics && now.duration_since(guest.since) >= SURE,
-            Manner::Asking | Manner::Leaving => false,
+            Manner::Idle if !has_unread(&guest.socket) => true,
+            Manner::Idle | Manner::Asking | Manner::Busy => is_long_at_it(guest),
+            Manner::Leaving => false,
         };
         let own = self.present.iter().filter(|(_, guest)| guest.door == door && may_go(guest));
         own.min_by_key(|(_, guest)| (guest.manner, guest.since)).map(|(number, _)| *number)
@@ -428,9 +457,10 @@ impl Guests {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.house.guests().present.remove(&self.number);
+        let mut guests = self.house.guests();
+        let Some(gone) = guests.present.remove(&self.number) else { return };
+        self.house.ring_for_who_waits(&guests, gone.door);
         self.house.left.notify_all();
-        let _ = self.house.bell.write(1);
     }
 }
 
@@ -544,7 +574,7 @@ pub(in crate::master) mod tests {
         }
         // however long this takes, they are sure of their places
         let far = Instant::now() + Duration::from_secs(1000);
-        sockets.house.guests().present.values_mut().for_each(|guest| guest.since = far);
+        sockets.house.guests().present.values_mut().for_each(|guest| guest.at_it_since = Some(far));
         let mut late = connect();
         // not all of it is waited for
         let _ = late.write_all(&vec![b'x'; 1 << 20]);
@@ -552,12 +582,8 @@ pub(in crate::master) mod tests {
         let _ = late.read_to_string(&mut answer);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("none of them is idle"), "{answer}");
         // and then they are not
-        sockets
-            .house
-            .guests()
-            .present
-            .values_mut()
-            .for_each(|guest| guest.since -= 2 * SURE + (far - Instant::now()));
+        let long_ago = Instant::now().checked_sub(2 * SURE);
+        sockets.house.guests().present.values_mut().for_each(|guest| guest.at_it_since = long_ago);
         let mut late = connect();
         late.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -574,6 +600,7 @@ pub(in crate::master) mod tests {
             socket: Arc::new(ours.into()),
             manner: Manner::Busy,
             since: Instant::now(),
+            at_it_since: Some(Instant::now()),
         };
         sockets.house.guests().present.insert(number, present);
         (Guest { number, house: Arc::clone(&sockets.house), admitted: true }, theirs)
@@ -638,10 +665,37 @@ pub(in crate::master) mod tests {
                 let socket = Arc::new(UnixStream::pair().unwrap().0.into());
                 let since = now.checked_sub(Duration::from_secs(*age)).unwrap();
                 let (door, manner) = (*door, *manner);
-                guests.present.insert(number, Present { door, socket, manner, since });
+                let at_it_since = (manner != Idle).then_some(since);
+                guests.present.insert(number, Present { door, socket, manner, since, at_it_since });
             }
             assert_eq!(guests.who_makes_room(door, now), expected, "{door:?} {present:?}");
         }
+    }
+
+    #[test]
+    fn who_asks_without_end_has_had_his_turn() {
+        use Manner::{Asking, Busy, Idle};
+        let (sockets, ..) = metrics_of_a_loop_that_hangs();
+        let (_one, mut client) = guest(&sockets, 1000);
+        let (house, begun) = (&sockets.house, Instant::now());
+        let may_go = |after| house.guests().who_makes_room(Door::Metrics, begun + after).is_some();
+        house.note(1000, Idle, begun);
+        assert!(may_go(Duration::ZERO), "he asks nothing");
+        client.write_all(b"GET").unwrap();
+        assert!(!may_go(Duration::MAX / 4), "he has not been heard");
+        for _ in 0..3 {
+            for manner in [Asking, Busy, Idle] {
+                house.note(1000, manner, begun);
+                assert!(!may_go(SURE / 2) && may_go(SURE));
+            }
+        }
+        let guest = house.guests().present[&1000].socket.as_raw_fd();
+        assert_eq!(recv(guest, &mut [0; 9], MsgFlags::empty()), Ok(3));
+        house.note(1000, Asking, begun);
+        house.note(1000, Idle, begun);
+        client.write_all(b"GET").unwrap();
+        house.note(1000, Asking, begun + SURE);
+        assert!(!may_go(SURE), "he begins anew");
     }
 
     #[test]

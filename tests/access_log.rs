@@ -373,6 +373,7 @@ fn lines_follow_the_file_after_sigusr1_and_none_is_lost() {
     let done = AtomicBool::new(false);
     let (server, address) = (&logged.server, logged.server.address);
     let answered: usize = thread::scope(|scope| {
+        let ends = SetOnDrop(&done);
         let clients: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
@@ -393,7 +394,7 @@ fn lines_follow_the_file_after_sigusr1_and_none_is_lost() {
             logged.reopen();
         }
         server.wait("lines", || !lines_of(&logged.log()).is_empty());
-        done.store(true, Relaxed);
+        drop(ends);
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
     logged.stop();
@@ -869,6 +870,7 @@ fn logrotate_rotates_under_load_and_no_line_is_lost() {
     let address = logged.server.address;
     let rotations = 6;
     let answered: usize = thread::scope(|scope| {
+        let ends = SetOnDrop(&done);
         let clients: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
@@ -903,7 +905,7 @@ fn logrotate_rotates_under_load_and_no_line_is_lost() {
             });
         }
         logged.server.wait("lines", || !lines_of(&logged.log()).is_empty());
-        done.store(true, Relaxed);
+        drop(ends);
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
     logged.stop();

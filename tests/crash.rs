@@ -38,6 +38,7 @@ fn kill_9_of_a_worker_costs_only_its_own_connections() {
     let (all, of_victim) = (connections.len(), of(&connections));
     let (at_work, killed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let fates: Vec<Fate> = thread::scope(|scope| {
+        let ends = SetOnDrop(&killed);
         let clients: Vec<_> = connections
             .into_iter()
             .map(|one| {
@@ -48,7 +49,7 @@ fn kill_9_of_a_worker_costs_only_its_own_connections() {
         server.wait("all clients are at work", || at_work.load(Ordering::Relaxed) == all);
         kill(victim.1, "KILL");
         server.wait_for("exit", |line| line["event"] == "exit" && line["pid"] == victim.1);
-        killed.store(true, Ordering::Relaxed);
+        drop(ends);
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     let broke_at: Vec<i32> = fates.iter().flat_map(|fate| fate.broke_at.clone()).collect();

@@ -183,12 +183,13 @@ fn a_pipeline_of_sixteen_loses_nothing_in_rolls() {
     let server = Server::start(Program::Faulty, &["--workers", "2", "--kill-timeout", "60s"]);
     let over = AtomicBool::new(false);
     let (answered, closed) = thread::scope(|scope| {
+        let ends = SetOnDrop(&over);
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| pipeline(&server, &over))).collect();
         for rolls in 1..=4 {
             server.signal("HUP");
             server.wait("the roll is done", || done(&server) == rolls);
         }
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         clients.into_iter().map(|client| client.join().unwrap()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     });
     assert!(answered > 100 * closed && closed >= 4, "{answered} answers, {closed} connections told to close");

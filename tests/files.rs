@@ -1009,6 +1009,7 @@ fn a_link_that_changes_while_it_is_followed_leads_nowhere_else() {
     let (server, worker) = tree.serve(&[]);
     let (done, new) = (AtomicBool::new(false), tree.folder.path().join("new-link"));
     thread::scope(|scope| {
+        let ends = SetOnDrop(&done);
         let turning = scope.spawn(|| {
             let mut turns = 0;
             while !done.load(Ordering::Relaxed) {
@@ -1040,7 +1041,7 @@ fn a_link_that_changes_while_it_is_followed_leads_nowhere_else() {
                 }
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ends);
         let turns = turning.join().unwrap();
         eprintln!("{turns} turns; 404 and 200: {statuses:?}");
         assert_eq!(wrong, None);

@@ -150,6 +150,7 @@ fn no_counter_goes_down_while_a_hundred_workers_are_killed_under_load() {
     let (server, address) = start(&["--workers", "2", "--restart-limit", "1000"]);
     let over = AtomicBool::new(false);
     let (scrapes, answers) = thread::scope(|scope| {
+        let ends = SetOnDrop(&over);
         let load = || {
             let mut answers = 0;
             while !over.load(Ordering::Relaxed) {
@@ -188,7 +189,7 @@ fn no_counter_goes_down_while_a_hundred_workers_are_killed_under_load() {
             }
         }
         server.wait("all are gone", || watching.is_finished() || server.events("exit").len() >= KILLS);
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         let answers: u64 = loads.into_iter().map(|load| load.join().unwrap()).sum();
         let (scrapes, last) = watching.join().unwrap();
         let of = |name: &str| last[name];

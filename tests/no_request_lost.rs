@@ -34,6 +34,7 @@ fn two_hundred_panics_cost_nobody_else_a_request() {
     let server = Server::start(Program::Faulty, &arguments);
     let load = Load::default();
     let panics = thread::scope(|scope| {
+        let _ends = SetOnDrop(&load.over);
         load.start(scope, &server);
         let panic = || {
             let panicked = once(&server, "/panic");
@@ -42,9 +43,7 @@ fn two_hundred_panics_cost_nobody_else_a_request() {
             }
         };
         let enough = || server.events("suicide").len() >= SUICIDES && load.is_enough();
-        let panics = at_a_steady_pace(200, Duration::from_millis(150), enough, panic);
-        load.over.store(true, Ordering::Relaxed);
-        panics
+        at_a_steady_pace(200, Duration::from_millis(150), enough, panic)
     });
     load.assert_nothing_lost();
     server.wait_until_whole();
@@ -61,11 +60,10 @@ fn thirty_rolls_cost_nobody_a_request() {
     let load = Load::default();
     let stages = |stage: &str| server.events("reload").iter().filter(|line| line["stage"] == stage).count();
     let signals = thread::scope(|scope| {
+        let _ends = SetOnDrop(&load.over);
         load.start(scope, &server);
         let enough = || stages("done") >= ROLLS && load.is_enough();
-        let signals = at_a_steady_pace(30, Duration::from_secs(1), enough, || server.signal("HUP"));
-        load.over.store(true, Ordering::Relaxed);
-        signals
+        at_a_steady_pace(30, Duration::from_secs(1), enough, || server.signal("HUP"))
     });
     load.assert_nothing_lost();
     server.wait("the last roll is done", || stages("started") == stages("done"));

@@ -386,6 +386,7 @@ fn a_hundred_killed_workers_take_no_count_with_them() {
     let counted = Counted::start(&["--workers", "2", "--restart-limit", "1000000"]);
     let served = Served::default();
     thread::scope(|scope| {
+        let _ends = SetOnDrop(&served.over);
         for _ in 0..CLIENTS {
             scope.spawn(|| work(&counted.server, &served));
         }
@@ -398,7 +399,6 @@ fn a_hundred_killed_workers_take_no_count_with_them() {
             kill(victim, "KILL");
             counted.server.wait_for("exit", |line| line["event"] == "exit" && line["pid"] == victim);
         }
-        served.over.store(true, Relaxed);
     });
     let (answered, in_flight) = (served.answered.into_inner(), served.in_flight.into_inner());
     counted.expect(&[("active", 0)]);

@@ -7,7 +7,7 @@ use common::*;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -121,22 +121,25 @@ fn clients_that_nobody_can_answer_any_more_are_refused() {
 fn a_stop_under_load_leaves_nobody_waiting() {
     let mut server = start(&[&["--workers", "2"], &PATIENT[..]].concat());
     let address = server.address;
-    let at_work = AtomicUsize::new(0);
+    let (over, at_work) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let _ends = SetOnDrop(&over);
         for _ in 0..16 {
-            scope.spawn(|| until_refused(address, &at_work));
+            scope.spawn(|| until_refused(address, &over, &at_work));
         }
         server.wait("the clients are at work", || at_work.load(Ordering::Relaxed) > 200);
         server.signal("TERM");
+        assert_eq!(server.wait_exit().code(), Some(0));
     });
-    assert_eq!(server.wait_exit().code(), Some(0));
     assert!(server.events("exit").iter().all(|line| line["forced"] == false), "nobody had to be killed");
 }
 
-/// A connection for each request until one is refused, counting answers. A connection that was taken and then refused
+/// A connection for each request until one is refused, or all is over, counting answers. A connection that was taken and then refused
 /// (reset before anything was said) ends it as well; one on which nothing happens is a failure.
-fn until_refused(address: SocketAddr, answered: &AtomicUsize) {
-    while let Ok(mut client) = Client::try_connect(address) {
+fn until_refused(address: SocketAddr, over: &AtomicBool, answered: &AtomicUsize) {
+    while !over.load(Ordering::Relaxed)
+        && let Ok(mut client) = Client::try_connect(address)
+    {
         match client.try_get("/pid") {
             Ok(answer) => assert_eq!(answer.status, 200),
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {

@@ -36,6 +36,7 @@ fn a_stopped_worker_is_replaced_and_its_siblings_clients_notice_nothing() {
     server.stop(victim);
     let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let _ends = SetOnDrop(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 assert_eq!(other.get("/pid").status, 200);
@@ -53,7 +54,6 @@ fn a_stopped_worker_is_replaced_and_its_siblings_clients_notice_nothing() {
         assert_eq!((&end["cause"], &end["status"]), (&"stall".into(), &"signal 9".into()));
         server.wait("the pool is whole", || server.listening().len() == 2);
         server.wait("many are answered", || answered.load(Ordering::Relaxed) > 100);
-        over.store(true, Ordering::Relaxed);
     });
     assert!(kept.try_get("/pid").is_err(), "it was cut off with its worker");
     assert_eq!(server.events("stalled").len(), 1);

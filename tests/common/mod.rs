@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -648,6 +648,16 @@ pub fn group_members(group: i32) -> Vec<i32> {
 
 pub fn is_root() -> bool {
     status_field(std::process::id() as i32, "Uid").is_some_and(|uid| uid.starts_with('0'))
+}
+
+/// Says with its end that it is over, also when a check fails: the threads of a scope that go on until then would keep a
+/// failure waiting for ever.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Says why a test does nothing here, so that nobody takes its pass for more.

@@ -225,11 +225,11 @@ fn a_worker_that_drains_has_the_kill_timeout_and_one_that_boots_the_boot_timeout
     server.wait_until_whole();
     let pid = server.listening()[0].1;
     let mut client = server.connect();
+    // so that it is accepted, and the drain has to wait for it
+    assert_eq!(client.get("/pid").pid(), pid);
     fs::write(&waits, "").unwrap();
     let target = format!("/block-later?while={}", waits.display());
     client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
-    // so that the drain has to wait for it
-    server.wait("it is accepted", || held_sockets(server.port()) == 1);
     server.signal("HUP");
     server.wait_for("drain", |line| line["message"] == "drain sent" && line["pid"] == pid);
     // it stands still only now that it drains
@@ -287,8 +287,10 @@ fn suspend(server: &Server, time: Duration) {
     thread::sleep(Duration::from_millis(1_200));
     server.stop(server.pid());
     thread::sleep(time);
+    let after = server.log().len();
     kill(server.pid(), "CONT");
-    server.wait_for("the master notices", |line| line.to_string().contains("the master was held up"));
+    let noticed = |line: &Value| line.to_string().contains("the master was held up");
+    server.wait_for_after(after, "the master notices", noticed);
     thread::sleep(Duration::from_millis(300));
     workers.iter().for_each(|worker| kill(*worker, "CONT"));
 }

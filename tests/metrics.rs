@@ -260,8 +260,8 @@ fn who_says_nothing_keeps_nobody_from_asking_how_it_is() {
 
 #[test]
 fn an_address_that_cannot_be_had_ends_the_start_in_one_line() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let _holds = TcpListener::bind(taken).unwrap();
+    let holds = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holds.local_addr().unwrap();
     for (address, parts) in [
         (taken.to_string(), ["another process holds it", "choose another --metrics"]),
         ("192.0.2.1:9".to_owned(), ["this machine has no such address", "correct --metrics"]),

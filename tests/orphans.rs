@@ -29,7 +29,8 @@ fn orphaned(arguments: &[&str]) {
         server.wait_until_whole();
         server
     };
-    let mut first = start(([127, 0, 0, 1], 0).into());
+    // nobody else takes the port when it is free again
+    let mut first = start((own_address(), 0).into());
     let (mut blocked, pid) = first.block(60_000);
     let mut idle: Vec<Client> = (0..8).map(|_| first.connect()).collect();
     kill(first.pid(), "KILL");

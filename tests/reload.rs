@@ -95,7 +95,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
 #[test]
 fn a_taken_port_changes_nothing_and_leaves_no_socket_behind() {
     let configured = Configured::start(Program::Faulty, "listen = [\"127.0.0.1:0\"]\nworkers = 2\n");
-    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind((own_address(), 0)).unwrap();
     let taken = other.local_addr().unwrap();
     let socket = configured.folder.path().join("new.sock");
     let text =
@@ -197,9 +197,9 @@ fn listeners_settings_and_workers_come_and_go() {
     assert!(server.log().iter().any(said));
 }
 
-/// That were free a moment ago.
+/// That are free and stay so.
 fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let all = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let all = [(); N].map(|()| TcpListener::bind((own_address(), 0)).unwrap());
     all.map(|listener| listener.local_addr().unwrap())
 }
 

@@ -746,25 +746,29 @@ fn a_reader_that_does_not_read_keeps_no_worker_from_exiting() {
 
 #[test]
 fn a_reader_that_does_not_read_makes_no_drain_a_forced_kill() {
-    let (mut server, _reader) =
-        start_with_stdout(Program::Uringd, &["--workers", "1", "--kill-timeout", "2s"]);
-    let mut idle = server.connect();
-    for _ in 0..200 {
-        idle.get(&format!("/{}", "x".repeat(3_900)));
+    // the worker stops waiting a quarter of a second before; one that got no core for so long has shown nothing
+    for _ in 0..5 {
+        let (mut server, _reader) =
+            start_with_stdout(Program::Uringd, &["--workers", "1", "--kill-timeout", "2s"]);
+        let mut idle = server.connect();
+        for _ in 0..200 {
+            idle.get(&format!("/{}", "x".repeat(3_900)));
+        }
+        server.signal("TERM");
+        assert_eq!(server.wait_exit().code(), Some(0));
+        server.wait_gone();
+        drop(idle);
+        let error = server.wait_for("the error", |line| line["level"] == "ERROR");
+        assert_eq!(error["why"], "Operation canceled", "the reader was still waited for");
+        let drained = server.wait_for("drain", |line| line["message"] == "drain sent");
+        let waited = time_of(&error).duration_since(time_of(&drained)).unwrap();
+        if waited < Duration::from_millis(1_900) {
+            assert_eq!(server.events("exit")[0]["forced"], false, "after {waited:?}");
+            assert_eq!(server.log().last().unwrap()["forced_kills"], 0);
+            return;
+        }
     }
-    server.signal("TERM");
-    assert_eq!(server.wait_exit().code(), Some(0));
-    server.wait_gone();
-    let error = server.wait_for("the error", |line| line["level"] == "ERROR");
-    assert_eq!(error["why"], "Operation canceled", "the reader was still waited for");
-    let drained = server.wait_for("drain", |line| line["message"] == "drain sent");
-    let waited = time_of(&error).duration_since(time_of(&drained)).unwrap();
-    // it stops waiting a quarter of a second before; who gets no core for so long is killed all the same
-    if waited < Duration::from_millis(1_900) {
-        assert_eq!(server.events("exit")[0]["forced"], false, "after {waited:?}");
-        assert_eq!(server.log().last().unwrap()["forced_kills"], 0);
-    }
-    drop(idle);
+    skip("the machine is too slow today");
 }
 
 #[test]

@@ -128,9 +128,9 @@ fn a_log_whose_reader_has_died_harms_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let control = directory.path().join("control.sock");
     let arguments = ["--workers", "2", "--listen", "127.0.0.1:0", "--control", control.to_str().unwrap()];
-    let mut master = Program::Faulty.command(&arguments).spawn().unwrap();
-    drop(master.stderr.take());
-    let pid = master.id() as i32;
+    let mut master = Group::start(&mut Program::Faulty.command(&arguments));
+    drop(master.0.stderr.take());
+    let pid = master.pid();
     let eventually = |what: &str, so: &dyn Fn() -> bool| {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !so() {
@@ -150,8 +150,8 @@ fn a_log_whose_reader_has_died_harms_nobody() {
     }
     let panicked = Client::connect(address).get("/panic");
     assert_eq!(panicked.status, 500, "the panic is logged to nobody as well");
-    assert!(master.try_wait().unwrap().is_none(), "the master lives");
+    assert!(master.0.try_wait().unwrap().is_none(), "the master lives");
     kill(pid, "TERM");
-    assert_eq!(master.wait().unwrap().code(), Some(0));
+    assert_eq!(master.0.wait().unwrap().code(), Some(0));
     eventually("nobody is left", &|| group_members(pid).is_empty());
 }

@@ -60,17 +60,6 @@ fn what_was_left_out_is_told_at_the_end() {
     assert_eq!(said + left_out, 100);
 }
 
-/// A running program that has no log to look at.
-struct Unheard(std::process::Child);
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        let group = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-        let _ = self.0.wait();
-    }
-}
-
 fn wait(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !so() {
@@ -90,9 +79,9 @@ fn a_log_that_nobody_reads_makes_nobody_wait_and_says_later_how_much_was_left_ou
     command.args(["--listen", &format!("unix:{}", socket.display()), "--workers", "1", "--access-log", "-"]);
     command.args(["--log-format", "json", "--log-level", "debug", "--kill-timeout", "2s"]);
     command.stdout(writer.try_clone().unwrap()).stderr(Stdio::from(writer));
-    let mut server = Unheard(command.spawn().unwrap());
+    let mut server = Group::start(&mut command);
     drop(command);
-    let master = server.0.id() as i32;
+    let master = server.pid();
     let ask = || {
         let stream = std::os::unix::net::UnixStream::connect(&socket).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

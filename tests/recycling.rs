@@ -6,13 +6,13 @@ mod common;
 use common::*;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
-fn uringload(server: &Server, path: &str, arguments: &[&str]) -> Child {
+fn uringload(server: &Server, path: &str, arguments: &[&str]) -> Group {
     let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
     command.arg(format!("http://{}{path}", server.address));
     command.args(["--json", "-", "-r", "300", "-c", "16", "-d", "600s", "--timeout", "60s"]).args(arguments);
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    Group::start(command.stdout(Stdio::piped()).stderr(Stdio::null()))
 }
 
 fn is_recycled(line: &Value) -> bool {
@@ -31,10 +31,8 @@ fn nobody_notices(flag: &str, value: &str, path: &str, times: usize) {
     let server = Server::start(Program::Faulty, &arguments);
     let load = [uringload(&server, path, &["--requests-per-connection", "1"]), uringload(&server, path, &[])];
     server.wait("workers are recycled", || recycled(&server).len() >= times);
-    for child in load {
-        kill(child.id() as i32, "INT");
-        let output = child.wait_with_output().unwrap();
-        let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for uringload in load {
+        let run: Value = serde_json::from_str(&uringload.interrupt()).unwrap();
         assert_eq!(
             (run["errors"].as_u64(), run["status_2xx"].as_u64() > Some(100)),
             (Some(0), true),

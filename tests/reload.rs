@@ -203,10 +203,10 @@ fn free_addresses<const N: usize>() -> [SocketAddr; N] {
     all.map(|listener| listener.local_addr().unwrap())
 }
 
-fn uringload(address: SocketAddr, arguments: &[&str]) -> Child {
+fn uringload(address: SocketAddr, arguments: &[&str]) -> Group {
     let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
     command.arg(format!("http://{address}/")).args(["--json", "-", "--timeout", "60s"]).args(arguments);
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    Group::start(command.stdout(Stdio::piped()).stderr(Stdio::null()))
 }
 
 #[test]
@@ -246,11 +246,9 @@ fn fifty_reloads_cost_nobody_a_request() {
     let pid = configured.server.pid();
     configured.server.wait("no descriptor is left over", || descriptors(pid).len() <= files);
     assert!(rss_anon(pid) < memory + 2_048, "{memory} KiB became {}", rss_anon(pid));
-    for mut child in load {
-        assert!(child.try_wait().unwrap().is_none(), "the load was there to the end");
-        kill(child.id() as i32, "INT");
-        let output = child.wait_with_output().unwrap();
-        let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for mut uringload in load {
+        assert!(uringload.0.try_wait().unwrap().is_none(), "the load was there to the end");
+        let run: Value = serde_json::from_str(&uringload.interrupt()).unwrap();
         assert_eq!(
             (run["errors"].as_u64(), run["status_2xx"].as_u64() > Some(1_000)),
             (Some(0), true),

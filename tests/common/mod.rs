@@ -45,9 +45,12 @@ pub enum Program {
     Arena,
 }
 
-/// A running master with its workers, in a process group of its own that ends with this value.
+/// A process and those that it starts, in a group of their own (as [`bare_command`] has it) that ends with this value.
+pub struct Group(pub Child);
+
+/// A running master with its workers.
 pub struct Server {
-    child: Child,
+    group: Group,
     log: Arc<Log>,
     pub address: SocketAddr,
 }
@@ -168,6 +171,24 @@ pub fn write_program(path: &Path, text: &str) {
     assert!(install.wait().unwrap().success());
 }
 
+impl Group {
+    pub fn start(command: &mut Command) -> Group {
+        Group(command.spawn().expect("the program starts"))
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    /// Has it end as with Ctrl-C; gives what it has written to its standard output, which is a pipe.
+    pub fn interrupt(mut self) -> String {
+        kill(self.pid(), "INT");
+        let mut written = String::new();
+        self.0.stdout.take().expect("a pipe").read_to_string(&mut written).unwrap();
+        written
+    }
+}
+
 impl Server {
     /// Starts it on a port of the kernel's choice and waits until every worker listens.
     pub fn start(program: Program, arguments: &[&str]) -> Server {
@@ -180,14 +201,14 @@ impl Server {
 
     /// Starts this command and waits for nothing: its log may be text (strings in the log), its end may be near.
     pub fn launch(command: &mut Command) -> Server {
-        let mut child = command.spawn().expect("the program starts");
+        let mut group = Group::start(command);
         let log = Arc::new(Log::default());
-        let stderr = child.stderr.take().expect("a pipe");
+        let stderr = group.0.stderr.take().expect("a pipe");
         // what finds no room is left out of the log: there is some for seconds in which nobody here gets to read
         let _ = fcntl(&stderr, FcntlArg::F_SETPIPE_SZ(1 << 20));
         let reader = Arc::clone(&log);
         std::thread::spawn(move || reader.follow(stderr));
-        Server { child, log, address: ([127, 0, 0, 1], 0).into() }
+        Server { group, log, address: ([127, 0, 0, 1], 0).into() }
     }
 
     /// Starts this command and waits until it is bound.
@@ -209,7 +230,7 @@ impl Server {
     }
 
     pub fn pid(&self) -> i32 {
-        self.child.id() as i32
+        self.group.pid()
     }
 
     pub fn port(&self) -> u16 {
@@ -301,7 +322,7 @@ impl Server {
     pub fn wait_exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.group.0.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the master does not end; the log:\n{:#?}", self.log());
@@ -384,12 +405,12 @@ pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, 1 + (process >> 8) as u8 % 254, process as u8, 1 + (number % 254) as u8)
 }
 
-impl Drop for Server {
+impl Drop for Group {
     fn drop(&mut self) {
         let group = self.pid();
         let _ =
             Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).stderr(Stdio::null()).status();
-        let _ = self.child.wait();
+        let _ = self.0.wait();
         let deadline = Instant::now() + PATIENCE;
         while !group_members(group).is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));

@@ -299,6 +299,16 @@ fn hold(file: &Path) -> Child {
     holder
 }
 
+/// Whether somebody waits to open what this one holds: he has it neither given up nor lost, as after
+/// /proc/sys/fs/lease-break-time.
+fn is_waited_for(holder: &Child) -> bool {
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .any(|fields| fields[1..].starts_with(&["LEASE", "BREAKING"]) && fields[4] == holder.id().to_string())
+}
+
 fn let_go(mut holder: Child) {
     drop(holder.stdin.take());
     assert!(holder.wait().unwrap().success());
@@ -332,8 +342,10 @@ fn a_file_that_cannot_be_read_yet_holds_up_the_reload_and_nobody_else() {
 
     let holder = hold(&configured.file);
     configured.server.signal("HUP");
+    configured.server.wait("it is being read", || is_waited_for(&holder));
     configured.server.signal("TERM");
-    assert_eq!(configured.server.wait_exit().code(), Some(0), "who stops does not wait for it");
+    assert_eq!(configured.server.wait_exit().code(), Some(0));
+    assert!(is_waited_for(&holder), "who stops does not wait for it");
     let_go(holder);
 }
 

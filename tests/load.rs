@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{PATIENCE, bare_command};
+use common::{PATIENCE, bare_command, own_address};
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -307,12 +307,14 @@ fn spawn(arguments: &[&str]) -> Child {
 /// Longer than any run here takes: a resolver may need half a minute to find nobody.
 const RUN_MAX: Duration = Duration::from_secs(120);
 
-/// Where tests bind that let their port go: no other test then gets it meanwhile.
-const LET_GO: &str = "127.0.0.77:0";
+/// A listener whose port nobody else gets when it is let go.
+fn own_listener() -> TcpListener {
+    TcpListener::bind((own_address(), 0)).unwrap()
+}
 
 /// An address where nobody listens.
 fn nobody() -> SocketAddr {
-    TcpListener::bind(LET_GO).unwrap().local_addr().unwrap()
+    own_listener().local_addr().unwrap()
 }
 
 /// Waits for its end, but not for ever.
@@ -733,7 +735,7 @@ fn a_server_that_is_gone_for_a_while_is_waited_for_without_haste() {
         if request.connection < 2 && request.number == 3 { Act::Close } else { Act::Answer(OK.into()) }
     });
     // a proxy in front of it can go away and come back
-    let proxy = TcpListener::bind(LET_GO).unwrap();
+    let proxy = own_listener();
     let (address, behind) = (proxy.local_addr().unwrap(), server.address);
     thread::spawn(move || {
         let streams: Vec<TcpStream> = (0..2).map(|_| proxy.accept().unwrap().0).collect();
@@ -945,7 +947,7 @@ fn an_interrupted_run_says_what_there_is() {
 fn a_run_that_only_a_number_ends_gives_up_a_server_that_is_gone() {
     let _beside = beside_others();
     // one connection, and then nobody listens any more
-    let listener = TcpListener::bind(LET_GO).unwrap();
+    let listener = own_listener();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();

@@ -12,6 +12,8 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use tempfile::TempDir;
 
 /// A server with a control socket in a directory of its own.
@@ -195,43 +197,53 @@ fn workers_are_replaced_scaled_and_reloaded_by_order() {
     assert_eq!(operated.status()["reloads"], serde_json::json!([1, 0]));
 }
 
-/// Reads one line of a child's output.
-fn line_of(reader: &mut impl BufRead) -> Value {
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+/// The lines of a child's output, which a thread reads: whoever waits for one does not wait for ever.
+struct Lines(Receiver<String>);
+
+impl Lines {
+    fn of(output: ChildStdout) -> Lines {
+        let (sender, lines) = mpsc::channel();
+        // until the end, or until nobody wants them any more
+        thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
+        });
+        Lines(lines)
+    }
+
+    /// The next one; `None` behind the last one.
+    fn next(&self) -> Option<Value> {
+        match self.0.recv_timeout(PATIENCE) {
+            Ok(line) => Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end"),
+        }
+    }
 }
 
 /// Starts one that follows, and waits until it is one.
-fn follow(operated: &Operated, mut command: Command) -> (Child, BufReader<ChildStdout>) {
+fn follow(operated: &Operated, mut command: Command) -> (Child, Lines) {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let lines = Lines::of(child.stdout.take().unwrap());
     // nothing says that it follows but the first event that it has: there are some until it does
     let pid = operated.server.pid();
-    let (sender, heard) = std::sync::mpsc::channel();
-    let reading = std::thread::spawn(move || {
-        line_of(&mut reader);
-        sender.send(()).unwrap();
-        reader
-    });
     operated.server.wait("it follows", || {
         kill(pid, "TTIN");
         kill(pid, "TTOU");
-        heard.try_recv().is_ok()
+        lines.0.try_recv().is_ok()
     });
-    (child, reading.join().unwrap())
+    (child, lines)
 }
 
 #[test]
 fn events_are_followed_to_the_end_and_stop_waits_for_it() {
     let mut operated = Operated::start(&["--workers", "1"]);
-    let (mut following, mut lines) = follow(&operated, ctl(&operated.socket, &["events"]));
+    let (mut following, lines) = follow(&operated, ctl(&operated.socket, &["events"]));
     let (slot, victim) = operated.server.listening()[0];
     kill(victim, "KILL");
     // its replacement may listen before it is quite gone
     let (mut exit, mut replaced) = (None, false);
     while exit.is_none() || !replaced {
-        let line = line_of(&mut lines);
+        let line = lines.next().expect("more events");
         match line["event"].as_str() {
             Some("exit") if line["worker"]["pid"] == victim => exit = Some(line),
             Some("listening") if line["slot"] == slot => replaced = true,
@@ -241,7 +253,8 @@ fn events_are_followed_to_the_end_and_stop_waits_for_it() {
     let exit = exit.unwrap();
     assert_eq!((&exit["cause"], &exit["status"]["signal"]), (&"crash".into(), &9.into()));
     assert_eq!(operated.ctl(&["stop"]).done(), "stopping\n");
-    while line_of(&mut lines)["event"] != "close" {}
+    let rest: Vec<Value> = std::iter::from_fn(|| lines.next()).collect();
+    assert!(rest.iter().any(|line| line["event"] == "close"), "{rest:?}");
     assert_eq!(following.wait().unwrap().code(), Some(0));
     assert_eq!(operated.server.wait_exit().code(), Some(0));
     operated.server.wait_gone();
@@ -298,8 +311,8 @@ fn curl_speaks_to_it_as_well() {
     assert_eq!(operated.curl(&[], "/health/ready").done(), "{\"ready\":true}\n");
     let mut curl = Command::new("curl");
     curl.arg("-sN").arg("--unix-socket").arg(&operated.socket).arg("http://uringd/events");
-    let (mut following, mut lines) = follow(&operated, curl);
-    assert!(line_of(&mut lines)["event"].is_string());
+    let (mut following, lines) = follow(&operated, curl);
+    assert!(lines.next().expect("an event")["event"].is_string());
     following.kill().unwrap();
     following.wait().unwrap();
 }
@@ -347,7 +360,7 @@ fn a_socket_where_nobody_listens_is_told_from_none_and_from_a_strangers() {
     }
     let strange = directory.path().join("strange.sock");
     let listener = UnixListener::bind(&strange).unwrap();
-    let answering = std::thread::spawn(move || {
+    let answering = thread::spawn(move || {
         for answer in ["220 mail.example ESMTP\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", ""] {
             let (mut client, _) = listener.accept().unwrap();
             std::io::Read::read(&mut client, &mut [0; 4096]).unwrap();

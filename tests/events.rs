@@ -55,6 +55,17 @@ impl Stream {
         Ok((octets > 0).then_some(chunk))
     }
 
+    /// The first of what comes that has what is wanted; a stream may go on without it for ever.
+    fn wait_for<T>(&mut self, what: &str, wanted: impl Fn(Option<Said>) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = wanted(self.next()) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "not in time: {what}");
+        }
+    }
+
     /// The next event; `None` when the stream has ended whole. Each has a chunk of its own here.
     fn next(&mut self) -> Option<Said> {
         let chunk = self.read_chunk().expect("whole or going on")?;
@@ -95,11 +106,10 @@ fn every_event_arrives_when_it_is_sent_to_every_client() {
     let server = start(&["--workers", "1"]);
     let mut streams: Vec<Stream> = (0..5).map(|_| Stream::open(&server, "ms=40", None)).collect();
     // those that were sent before the last one had come say so
-    let with_all = |stream: &mut Stream| loop {
-        let said = stream.next().unwrap();
-        if said.data["clients"] == 5 {
-            return said.id;
-        }
+    let with_all = |stream: &mut Stream| {
+        stream.wait_for("an event for all of them", |said| {
+            said.filter(|said| said.data["clients"] == 5).map(|said| said.id)
+        })
     };
     let mut last: Vec<u64> = streams.iter_mut().map(with_all).collect();
     for _ in 0..10 {
@@ -192,7 +202,7 @@ fn a_stream_that_a_reload_ends_takes_its_connection_with_it() {
     let mut stream = Stream::open(&server, "ms=25", None);
     stream.next().unwrap();
     server.signal("HUP");
-    while stream.next().is_some() {}
+    stream.wait_for("its end", |said| said.is_none().then_some(()));
     assert!(stream.0.read_to_end().unwrap().is_empty(), "closed, with nothing behind the last chunk");
 }
 

@@ -16,11 +16,12 @@
 //! | `/promise-broken` | is forgotten by another thread: 500 |
 //! | `/json` | answers with the JSON that is the content; 400 if it is none |
 //! | `/failure` | fails with an error: 500, and a line in the log |
-//! | `/pieces?hold=MS&n=N` | takes its content in pieces, the first after MS ms, and no more than N octets of it: how many, their sum |
+//! | `/pieces?n=N` | takes its content in pieces, and no more than N octets of it: how many, their sum |
 //! | `/pieces?while=FILE` | the same, the first when this file is gone |
 //! | `/echo` | another thread takes the content in pieces, and sends them back |
 //! | `/heard` | how the last content of `/echo` has ended |
 //! | `/made?n=N&size=S&pause=MS` | a future makes N pieces of S octets, with pauses |
+//! | `/made?n=N&size=S&while=FILE` | the same, the last piece when this file is gone |
 //! | `/made-broken` | the same, which fails after two pieces |
 //! | `/busy` | how many contents are being taken or made now, and how many octets have been made |
 //! | `/unwanted` | answers 405, from the head alone if there is content |
@@ -156,17 +157,28 @@ impl Drop for Busy {
     }
 }
 
+/// What a request waits for: that the file of its `while` is gone.
+struct Holds(Option<PathBuf>);
+
+impl Holds {
+    fn of(request: &Request<'_>) -> Holds {
+        Holds(request.query_value("while").map(|file| PathBuf::from(file.as_ref())))
+    }
+
+    async fn wait(&self) {
+        while self.0.as_ref().is_some_and(|file| file.exists()) {
+            uringd::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
 fn take(request: &Request<'_>) -> Reply {
     let (mut pieces, busy) = (request.pieces(), Busy::new());
-    let hold = Duration::from_millis(number(request, "hold"));
-    let file = request.query_value("while").map(|file| PathBuf::from(file.as_ref()));
+    let holds = Holds::of(request);
     let enough = parameter(request, "n").map_or(u64::MAX, |n| n.parse().unwrap_or(0));
     Reply::later(async move {
         let _busy = busy;
-        uringd::sleep(hold).await;
-        while file.as_ref().is_some_and(|file| file.exists()) {
-            uringd::sleep(Duration::from_millis(10)).await;
-        }
+        holds.wait().await;
         let (mut octets, mut sum) = (0, 0);
         while octets < enough
             && let Some(piece) = pieces.next().await
@@ -200,11 +212,14 @@ fn echo(request: &Request<'_>) -> Reply {
 fn make(request: &Request<'_>) -> Reply {
     let (n, size) = (number(request, "n"), number(request, "size"));
     let pause = parameter(request, "pause").map(|_| Duration::from_millis(number(request, "pause")));
-    let busy = Busy::new();
+    let (busy, holds) = (Busy::new(), Holds::of(request));
     let (mut sender, response) = Response::channel();
     Reply::stream(response, async move {
         let _busy = busy;
-        for letter in (b'a'..=b'z').cycle().take(n as usize) {
+        for (number, letter) in (1..=n).zip((b'a'..=b'z').cycle()) {
+            if number == n {
+                holds.wait().await;
+            }
             sender.send(vec![letter; size as usize]).await?;
             MADE.fetch_add(size, Relaxed);
             if let Some(pause) = pause {

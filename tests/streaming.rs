@@ -6,11 +6,14 @@ mod common;
 use common::sockets::Sockets;
 use common::*;
 use nix::sys::socket::{setsockopt, sockopt};
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// What a server may hold of a content that nobody takes: a pipe, and what its receive pool had in it.
 const HELD_OCTETS_MAX: u64 = 64 * 1024 + 256 * 2048;
@@ -81,6 +84,14 @@ fn made(server: &Server) -> u64 {
     server.get("/busy").text().split(' ').nth(1).unwrap().parse().unwrap()
 }
 
+/// A file for `while`, and the directory that it is in.
+fn held_file() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("holds");
+    fs::write(&file, "").unwrap();
+    (folder, file)
+}
+
 fn wait_until_nothing_is_left(server: &Server, worker: i32) {
     server.wait("every future has gone", || busy(server) == 0);
     assert_eq!(server.listening(), [(0, worker)]);
@@ -109,9 +120,12 @@ fn content_is_taken_in_pieces_whatever_its_framing_and_the_connection_goes_on() 
 #[test]
 fn who_asks_first_is_told_to_go_on_before_the_handler_has_looked() {
     let (server, _) = mirror(&[]);
+    let (_folder, holds) = held_file();
     let mut client = server.connect();
-    client.send(post("/pieces?hold=50", "Content-Length: 3\r\nExpect: 100-continue"));
+    let path = format!("/pieces?while={}", holds.display());
+    client.send(post(&path, "Content-Length: 3\r\nExpect: 100-continue"));
     assert_eq!(client.read_head().unwrap().status, 100);
+    fs::remove_file(&holds).unwrap();
     client.send("abc");
     assert_eq!(client.read_answer().unwrap().text(), counted(b"abc"));
 }
@@ -263,9 +277,7 @@ fn a_client_is_read_from_as_fast_as_its_content_is_taken() {
     // the handler is late, not the client: that is nobody's time limit
     let (server, worker) =
         mirror(&["--body-timeout", "5s", "--header-timeout", "5s", "--send-timeout", "5s"]);
-    let folder = tempfile::tempdir().unwrap();
-    let holds = folder.path().join("holds");
-    std::fs::write(&holds, "").unwrap();
+    let (_folder, holds) = held_file();
     let content = pattern(30_000_000);
     let head =
         post(&format!("/pieces?while={}", holds.display()), &format!("Content-Length: {}", content.len()));
@@ -283,7 +295,7 @@ fn a_client_is_read_from_as_fast_as_its_content_is_taken() {
     let held = wait_until_still("it stops reading", LIMIT + Duration::from_millis(500), read);
     assert!(held <= HELD_OCTETS_MAX, "{held} octets were read that nobody takes");
     assert!(!sending.is_finished(), "the client waits");
-    std::fs::remove_file(&holds).unwrap();
+    fs::remove_file(&holds).unwrap();
     assert_eq!(client.read_answer().unwrap().text(), counted(&content));
     sending.join().unwrap();
     let after = rss_anon(worker);
@@ -499,13 +511,15 @@ fn an_answer_on_its_way_is_finished_in_a_drain() {
     taken.send(post("/pieces", "Content-Length: 6") + "abc");
     server.wait("one is under way", || busy(&server) == 1);
     let mut client = server.connect();
-    client.send(get("/made?n=10&size=2&pause=100"));
+    let (_folder, holds) = held_file();
+    client.send(get(&format!("/made?n=10&size=2&while={}", holds.display())));
     client.read_head().unwrap();
     server.signal("TERM");
     server.wait("it drains", || Client::try_connect(server.address).is_err());
     taken.send("def");
     let answer = taken.read_answer().unwrap();
     assert_eq!((answer.text(), answer.closes()), (counted(b"abcdef"), true));
+    fs::remove_file(&holds).unwrap();
     assert_eq!(read_chunks(&mut client).unwrap(), b"aabbccddeeffgghhiijj");
     drop(client);
     assert_eq!(server.wait_exit().code(), Some(0));

@@ -150,7 +150,7 @@ fn requests_behind_one_that_says_close_do_not_cost_its_answer() {
         let mut client = server.connect();
         // so that it is still sending when the last answer has left
         setsockopt(&client.stream, sockopt::SndBuf, &16_384).unwrap();
-        client.send(GET.repeat(10) + close + &GET.repeat(3_000));
+        client.send(GET.repeat(10) + close + &GET.repeat(30_000));
         for _ in 0..10 {
             assert!(!client.read_answer().unwrap().closes());
         }

@@ -8,7 +8,6 @@ use common::*;
 use serde_json::Value;
 use std::net::Shutdown;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 /// What a worker's anonymous memory may grow by while it counts an upload.
@@ -217,11 +216,7 @@ fn send_cut(client: &mut Client, input: &[u8], places: &[usize], sockets: &Socke
     for &place in places.iter().chain([&input.len()]) {
         client.send(&input[start..place]);
         start = place;
-        let deadline = Instant::now() + PATIENCE;
-        while !sockets.has_read(before + place as u64, far, near) {
-            assert!(Instant::now() < deadline, "the server does not read");
-            std::thread::yield_now();
-        }
+        sockets.wait_until_read(before + place as u64, far, near);
     }
 }
 

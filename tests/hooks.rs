@@ -53,8 +53,7 @@ fn both_hooks_are_called_once_around_every_kind_of_drain() {
         let mut client = fixture.server.connect();
         assert_eq!(client.get("/pid").pid(), pid);
         // it is under way until its last octet comes
-        client.send("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n");
-        assert_eq!(fixture.server.get("/pid").pid(), pid, "the request before it was read");
+        client.send_and_wait_until_read("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n");
         match leave {
             "HUP" => fixture.server.signal("HUP"),
             "TERM" => kill(pid, "TERM"),
@@ -96,8 +95,7 @@ fn a_panic_in_a_hook_neither_loses_a_request_nor_hangs_the_exit() {
         let pid = fixture.worker();
         let mut client = fixture.server.connect();
         assert_eq!(client.get("/pid").pid(), pid);
-        client.send("GET /hang?ms=500 HTTP/1.1\r\nHost: test\r\n\r\n");
-        assert_eq!(fixture.server.get("/pid").pid(), pid, "the request before it was read");
+        client.send_and_wait_until_read("GET /hang?ms=500 HTTP/1.1\r\nHost: test\r\n\r\n");
         fixture.server.signal("TERM");
         assert_eq!(client.read_answer().expect("what was under way is answered").pid(), pid);
         let exit = fixture.wait_for_exit_of(pid);

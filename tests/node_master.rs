@@ -68,8 +68,8 @@ impl Fixture {
     /// A request whose content has not come whole, for as long as is needed.
     fn ask_half(&self) -> Client {
         let mut client = self.server.connect();
-        client.send("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\na");
-        assert_eq!(self.server.get("/pid").pid(), self.worker);
+        assert_eq!(client.get("/pid").pid(), self.worker);
+        client.send_and_wait_until_read("POST /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\na");
         client
     }
 

@@ -664,17 +664,7 @@ impl Wire {
         let (local, Ok(server)) = (self.stream.local_addr().unwrap(), self.stream.peer_addr()) else {
             return;
         };
-        let deadline = Instant::now() + PATIENCE;
-        while !sockets.has_read(self.sent, server, local) {
-            assert!(
-                Instant::now() < deadline,
-                "{} octets were sent, the server does not read: {:?}",
-                self.sent,
-                sockets.end(server, local)
-            );
-            // the worker needs the core more
-            thread::sleep(Duration::from_micros(10));
-        }
+        sockets.wait_until_read(self.sent, server, local);
     }
 
     /// Reads until the following request is answered or the connection ends.

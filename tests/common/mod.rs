@@ -486,12 +486,7 @@ impl Client {
         let before = sockets.as_ref().and_then(received);
         self.send(&octets);
         let (Some(sockets), Some(before)) = (sockets, before) else { return };
-        let all = before + octets.as_ref().len() as u64;
-        let deadline = Instant::now() + PATIENCE;
-        while !sockets.has_read(all, far, near) {
-            assert!(Instant::now() < deadline, "nobody reads what was sent");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        sockets.wait_until_read(before + octets.as_ref().len() as u64, far, near);
     }
 
     /// Closes with a reset instead of a FIN.

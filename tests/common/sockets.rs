@@ -1,13 +1,14 @@
 //! What of the sent octets the server has read, from the kernel (sock_diag(7)): with this a request is really split
 //! where a test splits it, without a pause that hopes for it.
 
-use super::wait_until_still;
+use super::{PATIENCE, wait_until_still};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
@@ -92,10 +93,19 @@ impl Sockets {
         answer
     }
 
-    /// Whether the server has read this many octets of this connection, or has closed it.
-    pub fn has_read(&self, octets: u64, server: SocketAddr, client: SocketAddr) -> bool {
-        self.end(server, client)
-            .is_none_or(|end| end.received.is_none_or(|received| received >= octets && end.unread == 0))
+    /// Waits until the server has read this many octets of this connection, or has closed it.
+    #[track_caller]
+    pub fn wait_until_read(&self, octets: u64, server: SocketAddr, client: SocketAddr) {
+        let has_read = |end: &End| end.received.is_none_or(|received| received >= octets && end.unread == 0);
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(end) = self.end(server, client).filter(|end| !has_read(end)) {
+            assert!(
+                Instant::now() < deadline,
+                "{octets} octets were sent, the server does not read: {end:?}"
+            );
+            // the worker needs the core more
+            thread::sleep(Duration::from_micros(10));
+        }
     }
 
     /// Waits until what is on its way to this client has been the same for so long (the server cannot send any more), and

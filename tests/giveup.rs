@@ -69,10 +69,6 @@ impl Fixture {
     }
 }
 
-fn time(line: &Value) -> SystemTime {
-    humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap()
-}
-
 #[test]
 fn exactly_the_limit_is_restarted_and_the_healthy_worker_goes_on_and_stays() {
     let limits = ["--workers", "2", "--restart-limit", "3", "--restart-window", "1h"];
@@ -114,9 +110,9 @@ fn after_a_window_one_worker_is_tried_and_after_another_the_pool_is_whole() {
     forked.retain(|fork| exits.iter().all(|exit| exit["pid"] != fork["pid"]));
     assert_eq!(forked.len(), 2, "one trial and one more: {forked:?}");
     // what is written down is written after it was decided: both times are measured from before they began to run
-    let after_giveup = time(&forked[0]).duration_since(start).unwrap();
+    let after_giveup = time_of(&forked[0]).duration_since(start).unwrap();
     assert!(after_giveup >= WINDOW, "tried only after a whole window, not {after_giveup:?}");
-    let after_trial = time(&forked[1]).duration_since(time(&forked[0])).unwrap();
+    let after_trial = time_of(&forked[1]).duration_since(time_of(&forked[0])).unwrap();
     assert!(after_trial >= WINDOW, "it must last a window, not {after_trial:?}");
     assert!(fixture.server.listening().iter().any(|(_, pid)| *pid == survivor));
     // and the account is empty: a crash is repaired again
@@ -173,7 +169,7 @@ fn a_worker_that_never_listens_is_killed_and_counts() {
     assert_eq!(exit["status"], "signal 9");
     let fork = &fixture.server.events("fork")[forks];
     assert_eq!(fork["pid"], exit["pid"]);
-    let lived = time(&exit).duration_since(start).unwrap();
+    let lived = time_of(&exit).duration_since(start).unwrap();
     let timeout = humantime::parse_duration(BOOT_TIMEOUT).unwrap();
     assert!(lived >= timeout, "it has {timeout:?} to boot, it lived {lived:?}");
     let giveup = fixture.server.wait_for("giveup", |line| line["event"] == "giveup");
@@ -279,7 +275,7 @@ fn the_last_worker_gone_the_command_has_a_little_time_and_then_none() {
     let left = fixture.server.wait_for("the warning", |line| {
         line["level"] == "WARN" && line["message"].as_str().unwrap().starts_with("--on-giveup")
     });
-    assert!(time(&left).duration_since(time(&giveup)).unwrap() >= Duration::from_millis(200));
+    assert!(time_of(&left).duration_since(time_of(&giveup)).unwrap() >= Duration::from_millis(200));
     assert_eq!(fixture.server.wait_exit().code(), Some(3));
     kill_what_is_left(&fixture, "sleep 1000");
 }

@@ -201,8 +201,7 @@ fn each_event_is_one_json_line_with_slot_pid_status_cause_and_time() {
     let keys = ["slot", "pid", "status", "cause", "forced", "level"];
     let expected = [slot.into(), pid.into(), "signal 9".into(), "crash".into(), false.into(), "WARN".into()];
     assert_eq!(keys.map(|key| exit[key].clone()), expected as [Value; 6]);
-    let time = humantime::parse_rfc3339(exit["timestamp"].as_str().unwrap()).unwrap();
-    let late = time.duration_since(before).expect("after it was killed");
+    let late = time_of(&exit).duration_since(before).expect("after it was killed");
     assert!(late < PATIENCE, "{late:?}");
     wait_for_workers(&server, 2);
     server.signal("HUP");

@@ -169,7 +169,7 @@ fn a_thousand_files_are_read_at_once_and_no_descriptor_is_left() {
         // it has been accepted, and is not one of those that wait in a queue while the worker is stopped
         assert_eq!(client.get("/waiting").text(), "0");
     }
-    kill(later.worker, "STOP");
+    later.server.stop(later.worker);
     for (n, client) in clients.iter_mut().enumerate() {
         client.send(get(&format!("/read/{}", n % 10)));
     }
@@ -179,7 +179,7 @@ fn a_thousand_files_are_read_at_once_and_no_descriptor_is_left() {
         assert!(answer.status == 200 && answer.body == [(n % 10) as u8; 10_000], "answer {n}");
     }
     // and given up at once
-    kill(later.worker, "STOP");
+    later.server.stop(later.worker);
     for (n, client) in clients.iter_mut().enumerate() {
         client.send(get(&format!("/read/{}", n % 10)));
     }

@@ -132,7 +132,7 @@ fn the_channels_own_words_are_refused_at_the_call() {
 fn a_master_that_does_not_read_costs_its_worker_an_error_and_no_memory_without_end() {
     let server = start(&[]);
     let (pid, mut client) = one_to_each(&server).remove(0);
-    kill(server.pid(), "STOP");
+    server.stop(server.pid());
     // one at a time, each answered at once, until there is no room
     let taken = (0..20).take_while(|_| client.get("/tell?n=0&size=1000000").status == 200).count();
     assert!((16..20).contains(&taken), "{taken}");
@@ -156,7 +156,7 @@ fn a_worker_that_does_not_read_costs_the_master_an_event_and_no_memory_without_e
     let server = start(&["--stall-timeout", "600s"]);
     let [(stopped, _), (_, other)] = &mut one_to_each(&server)[..] else { panic!("two workers") };
     let id = id_of(&server, *stopped);
-    kill(*stopped, "STOP");
+    server.stop(*stopped);
     // one after the other: all at once would be more than the pool takes before the loop has sent it on
     let tell = |other: &mut Client| {
         for _ in 0..4 {
@@ -186,7 +186,7 @@ fn a_worker_that_does_not_read_costs_the_master_an_event_and_no_memory_without_e
     assert_eq!(said(&other.get(&format!("/tell?worker={id}&n=1&size=1"))), "asked to tell");
     assert_eq!(said(&other.get("/echo?n=1")), "1 back in order, 0 octets");
     assert_eq!(problems(&server).len(), 2, "it hears again");
-    kill(*stopped, "STOP");
+    server.stop(*stopped);
     tell(other);
     server.wait("something is lost again", || problems(&server).len() == 3);
     assert!(server.events("exit").is_empty());
@@ -276,7 +276,7 @@ fn a_socket_that_its_worker_did_not_take_before_it_died_is_an_event() {
     // they take turns: the victim has the first and the third, so that all are on their way when the fourth is served
     let last = Client::connect(door).get("/sockets").pid();
     let victim = server.listening().into_iter().map(|(_, pid)| pid).find(|pid| *pid != last).unwrap();
-    kill(victim, "STOP");
+    server.stop(victim);
     let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(door)).collect();
     for client in &mut clients {
         client.send("GET /sockets HTTP/1.1\r\nHost: test\r\n\r\n");

@@ -216,7 +216,7 @@ fn a_client_that_ends_in_the_middle_of_a_content_still_gets_what_it_asked_for_be
     for _ in 0..5 {
         let mut client = server.connect();
         client.get("/accepted");
-        kill(worker, "STOP");
+        server.stop(worker);
         client.send(get("/first") + &get("/second") + &post("/pieces", "Content-Length: 9") + "abc");
         client.stream.shutdown(Shutdown::Write).unwrap();
         kill(worker, "CONT");

@@ -253,6 +253,31 @@ fn fifty_reloads_cost_nobody_a_request() {
 }
 
 #[test]
+fn idle_connections_that_a_reload_closes_are_counted_and_told() {
+    let text = |header: bool| {
+        format!("listen = [\"127.0.0.1:0\"]\nworkers = 1\nkill-timeout = \"5s\"\nserver-header = {header}\n")
+    };
+    let configured = Configured::start(Program::Uringd, &text(true));
+    let connect = |_| {
+        let mut client = configured.server.connect();
+        assert_eq!(client.get("/").status, 200);
+        client
+    };
+    let mut idle: Vec<Client> = (0..5).map(connect).collect();
+    assert_eq!(configured.reload(&text(false))["stage"], "done");
+    // the worker closes them by itself, however near the kill timeout is
+    configured.server.stop(configured.server.pid());
+    for client in &mut idle {
+        assert_eq!(client.read_to_end().unwrap(), b"", "without a word");
+    }
+    drop(idle);
+    kill(configured.server.pid(), "CONT");
+    configured.server.signal("TERM");
+    let stopped = configured.server.wait_for("the end", |line| line["message"] == "stopped");
+    assert_eq!((&stopped["idle_closes"], &stopped["forced_kills"]), (&5.into(), &0.into()), "{stopped}");
+}
+
+#[test]
 fn the_kill_timeout_of_a_worker_is_the_one_that_it_was_started_with() {
     let text =
         |timeout: &str| format!("listen = [\"127.0.0.1:0\"]\nworkers = 1\nkill-timeout = \"{timeout}\"\n");

@@ -299,9 +299,11 @@ fn answers_for_clients_that_are_gone_are_dropped() {
     let upstream = Upstream::start();
     let (server, worker) = offload(upstream.address, "20000", &[]);
     let mut patient = ask(&server, 1);
-    ask(&server, 2).reset();
-    drop(ask(&server, 3));
+    let (resets, ends) = (ask(&server, 2), ask(&server, 3));
+    // who leaves before that has asked nothing
     wait_in_flight(&server, 3);
+    resets.reset();
+    drop(ends);
     upstream.open();
     assert_eq!(patient.read_answer().unwrap().text(), "1");
     wait_in_flight(&server, 0);

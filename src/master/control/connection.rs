@@ -3,7 +3,7 @@
 //!
 //! Neighbours: `mod` starts the thread, `wire` is the socket, `routes` answers.
 
-use super::Manner;
+use super::guests::Manner;
 use super::wire::Wire;
 use crate::http::{Answer, Service};
 use crate::http::{Conditions, Date, Exchange, Part, Progress, Request, Response, Rest};

@@ -191,7 +191,7 @@ fn a_client_that_does_not_read_is_closed_after_the_send_timeout_and_its_place_is
     // the answer, once, and once more while the handler makes it
     assert!(most <= before + 2 * 50_000 + SLACK_KIB, "{before} KiB before, {most} KiB with the deaf one");
     server.wait("its memory is given back", || rss_anon(worker) < before + SLACK_KIB);
-    server.wait("its socket is closed", || held_sockets(server.port()) == 2);
+    server.wait("its socket is closed", || server.held_connections() == 2);
     drop(deaf);
 }
 
@@ -307,7 +307,7 @@ fn clients_that_reset_in_mid_answer_leave_nothing_behind() {
     let mut both = [server.connect(), server.connect()];
     assert!(both.iter_mut().all(|client| client.get("/pid").pid() == worker), "both places are free");
     server.wait("all memory is given back", || rss_anon(worker) < before.0 + SLACK_KIB);
-    server.wait("all sockets are closed", || held_sockets(server.port()) == 2);
+    server.wait("all sockets are closed", || server.held_connections() == 2);
     assert_eq!(descriptors(worker).len(), before.1);
     assert_eq!(server.listening(), [(0, worker)]);
 }
@@ -326,7 +326,7 @@ fn clients_that_reset_when_their_late_reply_is_due_leave_nothing_behind() {
         std::thread::sleep(Duration::from_millis(5 + round % 5));
         clients.into_iter().for_each(Client::reset);
     }
-    server.wait("all sockets are closed", || held_sockets(server.port()) == 0);
+    server.wait("all sockets are closed", || server.held_connections() == 0);
     assert_unharmed(&server, worker);
 }
 
@@ -356,7 +356,7 @@ fn a_half_closed_client_gets_answers_to_its_complete_requests_and_then_the_close
         }
         assert_eq!(client.read_to_end().unwrap(), b"", "after {sent:.60?}");
     }
-    server.wait("all sockets are closed", || held_sockets(server.port()) == 0);
+    server.wait("all sockets are closed", || server.held_connections() == 0);
     assert_unharmed(&server, worker);
 }
 
@@ -440,6 +440,6 @@ fn a_refusal_reaches_a_client_that_goes_on_sending_and_then_the_connection_close
     let mut client = server.connect();
     assert_eq!((client.get("/nothing").status, client.get("/pid").status), (404, 200), "404 is no refusal");
     drop(client);
-    server.wait("all sockets are closed", || held_sockets(server.port()) == 0);
+    server.wait("all sockets are closed", || server.held_connections() == 0);
     assert_unharmed(&server, worker);
 }

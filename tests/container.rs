@@ -89,8 +89,7 @@ fn as_pid_1_it_obeys_the_signals_that_stop_a_container() {
     for signal in ["TERM", "INT", "QUIT"] {
         let Some(Container { mut server, master }) = as_pid_1(Program::Faulty, &[]) else { return };
         let mut client = server.connect();
-        client.send("GET /hang?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n");
-        server.wait("the request has arrived", || held_sockets(server.port()) > 0);
+        client.send_and_wait_until_read("GET /hang?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n");
         kill(master, signal);
         assert_eq!(client.read_answer().expect("the request is finished").status, 200);
         drop(client);

@@ -312,7 +312,7 @@ fn answers_for_clients_that_are_gone_are_dropped() {
         assert_eq!(ask(&server, number).read_answer().unwrap().text(), number.to_string());
     }
     drop(patient);
-    server.wait("no connection is held", || held_sockets(server.port()) == 0);
+    server.wait("no connection is held", || server.held_connections() == 0);
     assert_eq!(server.listening(), [(0, worker)]);
 }
 
@@ -325,7 +325,7 @@ fn those_who_leave_the_line_cost_the_upstream_nothing() {
     let leaving: Vec<Client> = (0..10).map(|number| ask(&server, number)).collect();
     wait_in_flight(&server, UPSTREAM_REQUESTS_MAX + 10);
     leaving.into_iter().for_each(Client::reset);
-    server.wait("they are known to have left", || held_sockets(server.port()) == UPSTREAM_REQUESTS_MAX);
+    server.wait("they are known to have left", || server.held_connections() == UPSTREAM_REQUESTS_MAX);
     upstream.open();
     for (number, client) in patient.iter_mut().enumerate() {
         assert_eq!(client.read_answer().unwrap().text(), number.to_string());

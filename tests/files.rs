@@ -847,7 +847,7 @@ fn slow_readers_of_a_huge_file_cost_no_memory_and_delay_nobody() {
     assert!(most < before + SLACK_KIB, "{most} KiB, before {before} KiB");
     clients.into_iter().for_each(Client::reset);
     drop(other);
-    server.wait("all sockets are closed", || held_sockets(server.port()) == 0);
+    server.wait("all sockets are closed", || server.held_connections() == 0);
     assert!(rss_anon(worker) < before + SLACK_KIB);
     assert_unharmed(&server, worker);
 }

@@ -58,7 +58,7 @@ fn each_of_10_000_idle_connections_takes_at_most_512_bytes_and_an_active_one_is_
 
     // more completions at once than the queue holds: none may be lost
     drop(idle);
-    server.wait("all their sockets are closed", || held_sockets(server.port()) == 1);
+    server.wait("all their sockets are closed", || server.held_connections() == 1);
     assert_eq!(active.get("/pid").pid(), worker);
     assert_eq!(server.listening(), [(0, worker)]);
 }

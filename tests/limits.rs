@@ -129,7 +129,7 @@ fn clients_with_endless_pipelines_starve_nobody_beside_them() {
         assert!(during < before + 4 * 1024, "{before} KiB before, {during} KiB with two floods");
         floods.into_iter().for_each(Flood::stop);
     }
-    server.wait("all sockets are closed", || held_sockets(server.port()) == 0);
+    server.wait("all sockets are closed", || server.held_connections() == 0);
     assert_eq!(server.get("/pid").pid(), worker);
 }
 

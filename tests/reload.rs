@@ -222,7 +222,7 @@ fn fifty_reloads_cost_nobody_a_request() {
         uringload(address, &["-r", "400", "-c", "16", "-d", "600s", "--requests-per-connection", "1"]),
         uringload(address, &["-r", "400", "-c", "16", "-d", "600s"]),
     ];
-    configured.server.wait("the load is there", || held_sockets(address.port()) >= 16);
+    configured.server.wait("the load is there", || configured.server.held_connections() >= 16);
     let mut before = None;
     for nth in 0..RELOADS {
         assert_eq!(configured.reload(&text(nth % 2 == 0))["stage"], "done");

@@ -419,7 +419,7 @@ fn who_does_not_read_makes_the_maker_wait_and_is_closed_after_the_send_timeout()
     server.wait("it is given up", || busy(&server) == 0);
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     few(made(&server));
-    server.wait("its socket is closed", || held_sockets(server.port()) <= 1);
+    server.wait("its socket is closed", || server.held_connections() <= 1);
 }
 
 /// The send timeout is for clients that take nothing; and a maker that is late is not its client's fault.

@@ -189,10 +189,10 @@ fn ports_run_out_for_connections_that_begin_here_and_not_for_clients() {
         let exhausted = || TcpStream::connect("127.0.0.1:8080").unwrap_err().raw_os_error();
         assert_eq!(exhausted(), Some(libc::EADDRNOTAVAIL), "the 11th");
         drop(TcpStream::connect("127.0.0.2:8080").expect("another address has as many"));
-        server.wait("all are held", || held_sockets(8080) >= 10);
+        server.wait("all are held", || server.held_connections() >= 10);
         // this end closes first and has to remember them
         clients.drain(..).for_each(drop);
-        server.wait("they are closed", || held_sockets(8080) == 0);
+        server.wait("they are closed", || server.held_connections() == 0);
         assert_eq!(exhausted(), Some(libc::EADDRNOTAVAIL), "TIME_WAIT");
         eprintln!(
             "10 ports: the 11th connection to one address fails, and so does the next after all are closed"

@@ -178,7 +178,7 @@ fn half_an_upload_leaves_nothing() {
             .collect();
         clients.into_iter().for_each(Client::reset);
     }
-    uploads.server.wait("all are gone", || held_sockets(uploads.server.port()) == 0);
+    uploads.server.wait("all are gone", || uploads.server.held_connections() == 0);
     uploads.wait_for_nothing();
 }
 

@@ -611,7 +611,7 @@ fn a_stream_that_nobody_reads_is_not_made() {
     bounded("it has stopped again");
     assert_eq!(server.get("/next").status, 200, "others are served");
     clients.into_iter().for_each(Client::reset);
-    server.wait("all sockets are closed", || held_sockets(server.port()) == 0);
+    server.wait("all sockets are closed", || server.held_connections() == 0);
     bounded("all are gone");
     assert_unharmed(&server, worker);
 }

@@ -335,6 +335,12 @@ impl Server {
         group_members(self.pid())
     }
 
+    /// How many connections the workers hold: the direct descriptors of their rings. Of a client that has reset, the kernel
+    /// forgets the socket at once; the worker holds its end until it has seen that and has done what follows from it.
+    pub fn held_connections(&self) -> usize {
+        self.processes().into_iter().map(direct_descriptors).sum()
+    }
+
     pub fn connect(&self) -> Client {
         Client::connect(self.address)
     }
@@ -617,30 +623,38 @@ pub fn rss_anon(pid: i32) -> u64 {
     status_field(pid, "RssAnon").expect("a running process").parse().unwrap()
 }
 
-/// How many TCP connections of this port somebody still holds at the server's end: established, or closed by the
-/// peer alone. Those that were let go and only linger in the kernel do not count.
-/// The kernel's table is not read in one piece while other sockets come and go: wait for a number, do not assert it.
-pub fn held_sockets(port: u16) -> usize {
-    thread_local! {
-        static SOCKETS: Option<sockets::Sockets> = sockets::Sockets::open();
-    }
-    if let Some(held) = SOCKETS.with(|sockets| sockets.as_ref().map(|sockets| sockets.held(port))) {
-        return held;
-    }
-    // slow where thousands linger
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let local = format!(":{port:04X}");
-    let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let held = ["01", "08"]; // ESTABLISHED, CLOSE_WAIT
-    fields.filter(|fields| fields[1].ends_with(&local) && held.contains(&fields[3])).count()
-}
-
 pub fn descriptors(pid: i32) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process");
     entries
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
         .map(|link| link.display().to_string())
         .collect()
+}
+
+/// How many files are registered with the rings of a process; none if it has ended.
+fn direct_descriptors(pid: i32) -> usize {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
+    let is_ring =
+        |path: &PathBuf| fs::read_link(path).is_ok_and(|link| link.ends_with("anon_inode:[io_uring]"));
+    let rings = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_ring);
+    let count = |ring: PathBuf| {
+        let number = ring.file_name().unwrap().to_str().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let Ok(text) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")) else { return 0 };
+            // the kernel says nothing while the ring is at work
+            if let Some((_, rest)) = text.split_once("\nUserFiles:") {
+                return rest
+                    .lines()
+                    .skip(1)
+                    .take_while(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()))
+                    .count();
+            }
+            assert!(Instant::now() < deadline, "the ring of process {pid} is at work all the time");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    rings.map(count).sum()
 }
 
 /// The pids of a process's children, zombies included.

@@ -5,22 +5,17 @@ use super::{PATIENCE, wait_until_still};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
-/// All that match instead of one.
-const NLM_F_DUMP: u16 = 0x300;
 /// Number of an attribute that holds a `struct tcp_info`.
 const INET_DIAG_INFO: u16 = 2;
-/// States in `struct inet_diag_msg`.
-const TCP_ESTABLISHED: u8 = 1;
-const TCP_CLOSE_WAIT: u8 = 8;
+/// A state in `struct inet_diag_msg`.
 const TCP_LISTEN: u8 = 10;
 const ALL_STATES: u32 = u32::MAX;
 /// Octets of `struct nlmsghdr`, and of it with a `struct inet_diag_msg` behind it.
@@ -56,29 +51,8 @@ impl Sockets {
     /// The end of a connection that has the address `local`; `None` if there is none.
     pub fn end(&self, local: SocketAddr, peer: SocketAddr) -> Option<End> {
         let (SocketAddr::V4(local), SocketAddr::V4(peer)) = (local, peer) else { panic!("IPv4") };
-        self.ask(&question(0, ALL_STATES, local, peer));
+        self.ask(&question(local, peer));
         read(&self.hear())
-    }
-
-    /// How many connections of this port somebody still holds at this end: established, or closed by the peer alone. The
-    /// kernel goes through them in pieces.
-    pub fn held(&self, port: u16) -> usize {
-        let [local, peer] = [port, 0].map(|port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
-        self.ask(&question(NLM_F_DUMP, 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT, local, peer));
-        let mut held = 0;
-        loop {
-            let answer = self.hear();
-            let mut rest = &answer[..];
-            while rest.len() >= HEADER {
-                match u16_at(rest, 4) {
-                    NLMSG_DONE => return held,
-                    NLMSG_ERROR => panic!("the kernel refuses the question: {rest:?}"),
-                    _ => held += 1,
-                }
-                let octets = (u32_at(rest, 0) as usize).next_multiple_of(4).min(rest.len());
-                rest = &rest[octets..];
-            }
-        }
     }
 
     fn ask(&self, question: &[u8]) {
@@ -120,15 +94,15 @@ impl Sockets {
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
-fn question(flags: u16, states: u32, local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
+fn question(local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
     let mut message = vec![];
     let octets = HEADER as u32 + 56;
     message.extend(octets.to_ne_bytes());
     message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+    message.extend(NLM_F_REQUEST.to_ne_bytes());
     message.extend([0; 8]);
     message.extend([libc::AF_INET as u8, libc::IPPROTO_TCP as u8, 1 << (INET_DIAG_INFO - 1), 0]);
-    message.extend(states.to_ne_bytes());
+    message.extend(ALL_STATES.to_ne_bytes());
     message.extend(local.port().to_be_bytes());
     message.extend(peer.port().to_be_bytes());
     for address in [local, peer] {

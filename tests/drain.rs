@@ -192,6 +192,8 @@ fn a_pipeline_of_sixteen_loses_nothing_in_rolls() {
         for rolls in 1..=4 {
             server.signal("HUP");
             server.wait("the roll is done", || done(&server) == rolls);
+            // who had clients has told each of them to close
+            server.wait("both old ones are gone", || server.events("exit").len() == 2 * rolls);
         }
         drop(ends);
         clients.into_iter().map(|client| client.join().unwrap()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))

@@ -67,6 +67,14 @@ impl Upstream {
     fn waiting(&self) -> usize {
         self.gate.state.lock().unwrap().waiting
     }
+
+    fn waiting_max(&self) -> usize {
+        self.gate.state.lock().unwrap().waiting_max
+    }
+
+    fn asked(&self) -> usize {
+        self.gate.state.lock().unwrap().asked
+    }
 }
 
 impl Drop for Upstream {
@@ -171,7 +179,7 @@ fn each_of_10_000_clients_at_once_gets_its_own_answer() {
     }
     println!("all answered after {:?}", start.elapsed());
     assert_eq!(server.get("/in-flight").text(), "0");
-    assert_eq!(upstream.gate.state.lock().unwrap().waiting_max, UPSTREAM_REQUESTS_MAX);
+    assert_eq!(upstream.waiting_max(), UPSTREAM_REQUESTS_MAX);
     // and nobody got two
     for client in &mut clients {
         client.send("GET /in-flight HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -331,7 +339,7 @@ fn those_who_leave_the_line_cost_the_upstream_nothing() {
         assert_eq!(client.read_answer().unwrap().text(), number.to_string());
     }
     wait_in_flight(&server, 0);
-    assert_eq!(upstream.gate.state.lock().unwrap().asked, UPSTREAM_REQUESTS_MAX);
+    assert_eq!(upstream.asked(), UPSTREAM_REQUESTS_MAX);
 }
 
 #[test]

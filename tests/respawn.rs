@@ -107,8 +107,8 @@ fn a_thousand_respawns_leave_no_descriptor_no_memory_and_no_zombie_in_the_master
     let killed = pool.kill_thousands(RESPAWNS);
     assert!(killed >= RESPAWNS);
     let workers = pool.workers();
-    // an exit is said a moment before what belonged to the worker is put away
-    server.wait("descriptors as before", || descriptors(pid).len() == descriptors_before);
+    // an exit is said a moment before what belonged to the worker is put away, here and above
+    server.wait("descriptors as before", || descriptors(pid).len() <= descriptors_before);
     let mut left: Vec<i32> = children(pid);
     left.sort_unstable();
     let mut expected = workers.clone();

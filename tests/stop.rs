@@ -35,6 +35,9 @@ fn a_graceful_stop_finishes_what_is_in_flight_and_refuses_later_clients() {
         server.signal(signal);
         // while the request is still under way
         let taken = wait_until_refused(&server);
+        // one of them closes it for both
+        let heard = || server.log().iter().filter(|line| line["message"] == "draining").count();
+        server.wait("both have heard of it", || heard() == 2);
         fs::remove_file(&hangs).unwrap();
         assert_nobody_waits(&server, taken);
         let answer = busy.read_answer().expect("the answer that was under way");

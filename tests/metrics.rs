@@ -165,18 +165,15 @@ fn no_counter_goes_down_while_a_hundred_workers_are_killed_under_load() {
         let loads = [scope.spawn(load), scope.spawn(load), scope.spawn(load)];
         let watching = scope.spawn(|| {
             let (mut before, mut scrapes) = (BTreeMap::new(), 0);
-            loop {
-                let last = over.load(Ordering::Relaxed);
+            while !over.load(Ordering::Relaxed) {
                 let now = counters(read(&scrape(address)));
                 for (series, value) in &before {
                     let later = now.get(series).unwrap_or_else(|| panic!("{series} is gone"));
                     assert!(later >= value, "{series}: {value}, then {later}");
                 }
                 (before, scrapes) = (now, scrapes + 1);
-                if last {
-                    return (scrapes, before);
-                }
             }
+            (scrapes, before)
         });
         let mut killed = BTreeSet::new();
         while killed.len() < KILLS && !watching.is_finished() {
@@ -191,7 +188,10 @@ fn no_counter_goes_down_while_a_hundred_workers_are_killed_under_load() {
         server.wait("all are gone", || watching.is_finished() || server.events("exit").len() >= KILLS);
         drop(ends);
         let answers: u64 = loads.into_iter().map(|load| load.join().unwrap()).sum();
-        let (scrapes, last) = watching.join().unwrap();
+        let (scrapes, before) = watching.join().unwrap();
+        // the answers were counted before they were sent, and all have come by now
+        let last = counters(read(&scrape(address)));
+        assert!(before.iter().all(|(series, value)| last[series] >= *value), "{before:?}, then {last:?}");
         let of = |name: &str| last[name];
         assert!(of("uringd_pool_requests_total") >= answers as f64, "{answers}");
         assert!(of("uringd_pool_request_duration_seconds_count") >= answers as f64, "{answers}");

@@ -554,6 +554,7 @@ fn a_reload_takes_another_file_and_format_or_changes_nothing() {
     });
     let line = lines_of(path("second").as_ref()).remove(0);
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["target"], "/3");
+    server.wait("who writes to the first one is gone", || server.events("exit").len() == 2);
     // what is in force is what is rotated
     fs::rename(path("second"), path("rotated")).unwrap();
     fs::rename(path("first"), path("old")).unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const FOUR: &[&str] = &["--workers", "4"];
 
 /// How often a promise is looked at that a machine may break which is taken away from us for a while.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 20;
 
 /// Opens 200 connections one after another, of which each of four workers gets 35 to 65. Where one gets no core for a while
 /// the others have its share: an attempt that fails is repeated as a whole. A worker that is preferred, or forgotten for a

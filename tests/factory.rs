@@ -33,7 +33,9 @@ impl Fixture {
     /// What the program was told, by the name of the event.
     fn told(&self, name: &str) -> Vec<Value> {
         let text = fs::read_to_string(&self.events).unwrap();
-        let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        // the last one may still be on its way
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let all = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
         all.filter(|event| event["event"] == name).collect()
     }
 }

@@ -197,7 +197,7 @@ fn a_worker_that_does_not_read_costs_the_master_an_event_and_no_memory_without_e
 
 #[test]
 fn a_panic_over_a_message_is_what_it_is_in_a_request() {
-    let server = start(&[]);
+    let server = start(&["--kill-timeout", "60s"]);
     let mut clients = one_to_each(&server);
     let (pid, id) = (clients[0].0, id_of(&server, clients[0].0));
     let (_, other) = &mut clients[1];
@@ -210,6 +210,8 @@ fn a_panic_over_a_message_is_what_it_is_in_a_request() {
     // it goes on until its replacement listens; that may be now
     let answer = clients[0].1.try_get("/sockets");
     let heard = SystemTime::now();
+    // it waits for its clients
+    drop(clients);
     let exit = exit_of(&server, pid);
     assert_eq!((&exit["cause"], &exit["status"]), (&"suicide".into(), &"code 1".into()));
     let successor = left_after_its_replacement_listened(&server, &exit);

@@ -29,8 +29,12 @@ fn nobody_notices(flag: &str, value: &str, path: &str, times: usize) {
     // no client that only has to wait for a core loses a connection that it keeps
     let arguments = ["--workers", "3", "--restart-limit", "0", "--kill-timeout", "60s", flag, value];
     let server = Server::start(Program::Faulty, &arguments);
-    let load = [uringload(&server, path, &["--requests-per-connection", "1"]), uringload(&server, path, &[])];
-    server.wait("workers are recycled", || recycled(&server).len() >= times);
+    let kept = uringload(&server, path, &[]);
+    server.wait("those that are kept are there", || server.held_connections() >= 16);
+    let each = uringload(&server, path, &["--requests-per-connection", "1"]);
+    server.wait("the others are there", || server.held_connections() > 16);
+    let (load, before) = ([kept, each], recycled(&server).len());
+    server.wait("workers are recycled", || recycled(&server).len() >= before + times);
     for uringload in load {
         let run: Value = serde_json::from_str(&uringload.interrupt()).unwrap();
         assert_eq!(

@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A server with a configuration file that can be written anew.
@@ -218,13 +219,16 @@ fn fifty_reloads_cost_nobody_a_request() {
     let configured = Configured::start(Program::Uringd, &text(true));
     let address = configured.server.address;
     // they are interrupted when the reloads are over
-    let load = [
-        uringload(address, &["-r", "400", "-c", "16", "-d", "600s", "--requests-per-connection", "1"]),
-        uringload(address, &["-r", "400", "-c", "16", "-d", "600s"]),
-    ];
-    configured.server.wait("the load is there", || configured.server.held_connections() >= 16);
-    let mut before = None;
+    let kept = uringload(address, &["-r", "400", "-c", "16", "-d", "600s"]);
+    configured.server.wait("those that are kept are there", || configured.server.held_connections() >= 16);
+    let each = uringload(address, &["-r", "400", "-c", "16", "-d", "600s", "--requests-per-connection", "1"]);
+    configured.server.wait("the others are there", || configured.server.held_connections() > 16);
+    let load = [kept, each];
+    let (start, mut before) = (Instant::now(), None);
     for nth in 0..RELOADS {
+        // so that all of them together take the time of thousands of requests
+        let due = start + Duration::from_millis(100) * nth as u32;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         assert_eq!(configured.reload(&text(nth % 2 == 0))["stage"], "done");
         if nth == 4 {
             let pid = configured.server.pid();
@@ -282,8 +286,12 @@ fn the_kill_timeout_of_a_worker_is_the_one_that_it_was_started_with() {
     let text =
         |timeout: &str| format!("listen = [\"127.0.0.1:0\"]\nworkers = 1\nkill-timeout = \"{timeout}\"\n");
     let configured = Configured::start(Program::Faulty, &text("20s"));
-    let (mut blocked, pid) = configured.server.block(1_500);
+    let blocks = configured.folder.path().join("blocks");
+    let (mut blocked, pid) = configured.server.block_while(&blocks);
     assert_eq!(configured.reload(&text("200ms"))["stage"], "done");
+    // it was told to leave before that, and the master looks once in 100 ms or more often
+    std::thread::sleep(Duration::from_millis(1_000));
+    fs::remove_file(&blocks).unwrap();
     assert_eq!(blocked.read_answer().unwrap().pid(), pid, "it had the time that it was promised");
 }
 
@@ -306,10 +314,15 @@ fn a_plain_reload_that_failed_keeps_no_address_open_that_a_later_one_drops() {
 /// Holds a lease on a file (fcntl(2), F_SETLEASE): whoever opens it waits until this ends, as with a file server that does
 /// not answer. What the holder is told by the kernel it ignores.
 const HOLD: &str = "
-import fcntl, signal, sys
+import fcntl, signal, sys, time
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 file = open(sys.argv[1], 'r+')
-fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+while True:
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        break
+    except BlockingIOError: # somebody has it open still
+        time.sleep(0.01)
 print('held', flush=True)
 sys.stdin.read()
 ";

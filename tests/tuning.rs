@@ -74,6 +74,9 @@ fn a_short_accept_queue_makes_clients_come_a_second_late() {
             // one connection may wait in the accept that the worker has armed already
             let found = connected();
             assert!((at_once..=at_once + 1).contains(&found), "somaxconn={somaxconn}: {found}");
+            // the kernel has been asked by the others as well, and had no room
+            let turned_away = || counter("ListenOverflows") - before;
+            server.wait("the others are turned away", || turned_away() >= (CLIENTS - found) as u64);
             kill(worker, "CONT");
             server.wait("all are connected", || connected() == CLIENTS);
             let overflows = counter("ListenOverflows") - before;

@@ -138,8 +138,10 @@ fn every_answer_is_one_line_as_nginx_writes_it() {
     let line = |time: SystemTime| {
         format!("127.0.0.1 - - [{}] \"GET / HTTP/1.1\" 200 {length} \"-\" \"-\"", as_in_the_log(time))
     };
-    let seconds = (0..=after.duration_since(before).unwrap().as_secs() + 1).map(Duration::from_secs);
-    assert!(seconds.map(|second| line(before + second)).any(|line| line == lines[0]), "{lines:?}");
+    // a worker may be late by a moment to see that a second is over
+    let first = before - Duration::from_secs(1);
+    let seconds = (0..=after.duration_since(first).unwrap().as_secs() + 1).map(Duration::from_secs);
+    assert!(seconds.map(|second| line(first + second)).any(|line| line == lines[0]), "{lines:?}");
     let second = lines[1].split_once("] ").unwrap().1;
     assert_eq!(second, format!("\"GET / HTTP/1.1\" 200 {length} \"http://a/?b=\\x22c\\x22\" \"curl/8\""));
 }
@@ -676,7 +678,11 @@ fn a_reader_that_goes_away_costs_lines_and_nothing_else() {
     let (mut server, reader) = start_with_stdout(Program::Uringd, &["--workers", "1"]);
     let workers = server.listening();
     drop(reader);
-    server.get("/1");
+    // what another test starts meanwhile has the other end open as well until it is executed
+    server.wait("the error", || {
+        server.get("/1");
+        server.log().iter().any(|line| line["level"] == "ERROR")
+    });
     let error = server.wait_for("the error", |line| line["level"] == "ERROR");
     assert_eq!(error["message"], "the access log cannot be written: lines are lost until it can");
     assert_eq!(error["why"], "Broken pipe");
@@ -759,9 +765,12 @@ fn a_reader_that_does_not_read_makes_no_drain_a_forced_kill() {
         assert_eq!(server.wait_exit().code(), Some(0));
         server.wait_gone();
         drop(idle);
-        let error = server.wait_for("the error", |line| line["level"] == "ERROR");
-        assert_eq!(error["why"], "Operation canceled", "the reader was still waited for");
         let forced = server.events("exit")[0]["forced"] == true;
+        // who was killed has said nothing
+        if !forced {
+            let error = server.wait_for("the error", |line| line["level"] == "ERROR");
+            assert_eq!(error["why"], "Operation canceled", "the reader was still waited for");
+        }
         assert_eq!(server.log().last().unwrap()["forced_kills"], u64::from(forced));
         forced
     });

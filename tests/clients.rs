@@ -35,9 +35,12 @@ fn bytes(octets: usize) -> String {
 fn read_some(stream: &mut TcpStream, at_least: usize) -> usize {
     let (mut total, mut buffer) = (0, vec![0; 65536]);
     while total < at_least {
-        match stream.read(&mut buffer).expect("more of the answer") {
-            0 => break,
-            octets => total += octets,
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(octets) => total += octets,
+            // a child of another test has ended
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("more of the answer: {error}"),
         }
     }
     total
@@ -47,14 +50,16 @@ fn read_some(stream: &mut TcpStream, at_least: usize) -> usize {
 
 #[test]
 fn a_head_that_does_not_end_is_answered_408_within_the_header_timeout() {
-    let (server, worker) = one_worker(&["--header-timeout", "700ms"]);
+    let (server, worker) = one_worker(&["--header-timeout", "3s"]);
     for first in ["", GET] {
+        // the first head's time begins with the connection, another one's with its first octet
+        let mut start = Instant::now();
         let mut client = server.connect();
-        client.send(first);
         if !first.is_empty() {
+            client.send(first);
             client.read_answer().unwrap();
+            start = Instant::now();
         }
-        let start = Instant::now();
         client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         client.send("GET / HTTP/1.1\r\nX: ");
         let answer = loop {
@@ -68,7 +73,7 @@ fn a_head_that_does_not_end_is_answered_408_within_the_header_timeout() {
         };
         let took = start.elapsed();
         assert_eq!((answer.status, answer.closes()), (408, true));
-        assert!(took >= Duration::from_millis(650) && took < Duration::from_millis(700) + NOISE, "{took:?}");
+        assert!(took >= Duration::from_millis(2_950) && took < Duration::from_secs(3) + NOISE, "{took:?}");
         client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         assert_eq!(client.read_to_end().unwrap(), b"");
     }
@@ -77,20 +82,20 @@ fn a_head_that_does_not_end_is_answered_408_within_the_header_timeout() {
 
 #[test]
 fn a_client_that_sends_nothing_is_closed_within_the_header_timeout() {
-    let (server, worker) = one_worker(&["--header-timeout", "500ms"]);
+    let (server, worker) = one_worker(&["--header-timeout", "3s"]);
     let start = Instant::now();
     let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
     for client in &mut clients {
         assert_eq!(client.read_to_end().unwrap(), b"", "nothing was asked, nothing is answered");
     }
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(500) && took < Duration::from_millis(500) + NOISE, "{took:?}");
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(3) + NOISE, "{took:?}");
     assert_unharmed(&server, worker);
 }
 
 #[test]
 fn an_idle_connection_is_closed_after_the_keep_alive_timeout_and_an_active_one_is_not() {
-    let (server, worker) = one_worker(&["--keep-alive-timeout", "4s", "--header-timeout", "2s"]);
+    let (server, worker) = one_worker(&["--keep-alive-timeout", "6s", "--header-timeout", "4s"]);
     let mut active = server.connect();
     active.get("/pid");
     let start = Instant::now();
@@ -108,7 +113,7 @@ fn an_idle_connection_is_closed_after_the_keep_alive_timeout_and_an_active_one_i
         assert!(start.elapsed() < PATIENCE, "still open");
     }
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(3_990) && took < Duration::from_secs(4) + NOISE, "{took:?}");
+    assert!(took >= Duration::from_millis(5_990) && took < Duration::from_secs(6) + NOISE, "{took:?}");
     assert_eq!(active.get("/pid").pid(), worker);
 }
 
@@ -150,7 +155,8 @@ fn requests_behind_one_that_says_close_do_not_cost_its_answer() {
         let mut client = server.connect();
         // so that it is still sending when the last answer has left
         setsockopt(&client.stream, sockopt::SndBuf, &16_384).unwrap();
-        client.send(GET.repeat(10) + close + &GET.repeat(30_000));
+        // what comes two seconds after the last answer is not read any more
+        let _ = client.stream.write_all((GET.repeat(10) + close + &GET.repeat(30_000)).as_bytes());
         for _ in 0..10 {
             assert!(!client.read_answer().unwrap().closes());
         }
@@ -431,7 +437,8 @@ fn a_refusal_reaches_a_client_that_goes_on_sending_and_then_the_connection_close
     for (status, head) in table {
         let mut client = server.connect();
         client.send(GET.to_owned() + &head);
-        client.send(&body);
+        // for two seconds it is read
+        let _ = client.stream.write_all(&body);
         assert_eq!(client.read_answer().expect("the answer before").status, 200);
         let answer = client.read_answer().unwrap_or_else(|error| panic!("no {status}: {error}"));
         assert_eq!((answer.status, answer.closes()), (status, true), "{head:.60?}");

@@ -308,7 +308,10 @@ fn curl_speaks_to_it_as_well() {
     let scaled = operated.curl(&["-X", "POST"], "/scale/2").done();
     assert_eq!(scaled, "{\"done\":\"2 workers from now on, before 1\"}\n");
     operated.server.wait("two listen", || pids(&operated.server).len() == 2);
-    assert_eq!(operated.curl(&[], "/health/ready").done(), "{\"ready\":true}\n");
+    // a loop that gets no core for a second is not ready
+    operated
+        .server
+        .wait("it is ready", || operated.curl(&[], "/health/ready").done() == "{\"ready\":true}\n");
     let mut curl = Command::new("curl");
     curl.arg("-sN").arg("--unix-socket").arg(&operated.socket).arg("http://uringd/events");
     let (mut following, lines) = follow(&operated, curl);
@@ -349,7 +352,7 @@ fn nobody_but_root_and_the_servers_own_user_is_heard() {
 fn a_socket_where_nobody_listens_is_told_from_none_and_from_a_strangers() {
     let directory = tempfile::tempdir().unwrap();
     let dead = directory.path().join("dead.sock");
-    drop(UnixListener::bind(&dead).unwrap());
+    leave_dead_socket(&dead);
     ran(ctl(&dead, &["status"]).output())
         .failed(1, &["dead.sock: the file is there, but nobody listens (was it killed?)"]);
     let none = directory.path().join("none.sock");
@@ -583,7 +586,7 @@ fn by_default_it_is_named_by_the_port_and_found_there() {
     let address = free_port();
     let port = address.port();
     let of_root = PathBuf::from(format!("/run/uringd/{port}.sock"));
-    drop(UnixListener::bind(&of_root).unwrap());
+    leave_dead_socket(&of_root);
     fs::set_permissions(&of_root, Permissions::from_mode(0o600)).unwrap();
     let server = start_by_default(&address.to_string(), Some("nobody"), Some(runtime.path()));
     assert!(runtime.path().join(format!("uringd/{port}.sock")).exists());

@@ -137,12 +137,12 @@ fn clients_with_endless_pipelines_starve_nobody_beside_them() {
 #[test]
 fn an_endless_pipeline_outlives_every_time_limit() {
     // the client may stand still for less than this
-    let limits = ["--header-timeout", "2s", "--keep-alive-timeout", "2s", "--send-timeout", "2s"];
+    let limits = ["--header-timeout", "4s", "--keep-alive-timeout", "4s", "--send-timeout", "4s"];
     let server = Server::start(Program::Faulty, &[&["--workers", "1"], &limits[..]].concat());
     for requests in [GET.repeat(500), "GET /bytes?n=16000 HTTP/1.1\r\nHost: test\r\n\r\n".repeat(500)] {
         let flood = Flood::start(&server, &requests);
         let (start, mut last) = (Instant::now(), 0);
-        while start.elapsed() < Duration::from_millis(4500) {
+        while start.elapsed() < Duration::from_millis(8_500) {
             server.wait("the flood goes on", || flood.received() > last);
             last = flood.received();
         }
@@ -153,7 +153,12 @@ fn an_endless_pipeline_outlives_every_time_limit() {
 #[test]
 fn a_long_pipeline_of_slow_requests_outlives_the_header_timeout() {
     let server = Server::start(Program::Faulty, &["--workers", "1", "--header-timeout", "200ms"]);
+    // who stands still before his first request is rightly closed
     let mut client = server.connect();
+    server.wait("a first answer", || {
+        client = server.connect();
+        client.try_get("/pid").is_ok()
+    });
     // five requests are a turn's output, so that there is no turn in which all input has been answered
     let four = "GET /bytes?n=15000 HTTP/1.1\r\nHost: test\r\n\r\n".repeat(4);
     client.send((four + "GET /block?ms=5 HTTP/1.1\r\nHost: test\r\n\r\n").repeat(130));

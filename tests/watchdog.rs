@@ -321,7 +321,10 @@ fn a_suspended_machine_kills_nobody() {
     // ... one boots, and one serves
     fs::write(&boot_hangs, "").unwrap();
     let booting = server.listening().into_iter().find(|(_, pid)| !before.iter().any(|old| old.1 == *pid));
-    kill(booting.expect("the drainer's replacement").1, "KILL");
+    let booting = booting.expect("the drainer's replacement").1;
+    kill(booting, "KILL");
+    // who is dead cannot be stopped
+    exit(&server, booting);
     server.wait("another one boots", || server.events("fork").len() == 5);
     suspend(&server, Duration::from_secs(8));
     [boot_hangs, hangs].iter().for_each(|file| fs::remove_file(file).unwrap());

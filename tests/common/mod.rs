@@ -606,6 +606,17 @@ pub fn time_of(line: &Value) -> SystemTime {
     humantime::parse_rfc3339(line["timestamp"].as_str().expect("a time")).expect("a time")
 }
 
+/// Leaves a socket's file at which nobody listens.
+pub fn leave_dead_socket(path: &Path) {
+    drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    // what another test starts has copies of all descriptors from its fork until it is executed
+    let deadline = Instant::now() + PATIENCE;
+    while UnixStream::connect(path).is_ok() {
+        assert!(Instant::now() < deadline, "somebody listens at {}", path.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 pub fn kill(pid: i32, signal: &str) {
     let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap();
     assert!(status.success(), "kill -{signal} {pid}");

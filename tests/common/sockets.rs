@@ -15,7 +15,8 @@ const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 /// Number of an attribute that holds a `struct tcp_info`.
 const INET_DIAG_INFO: u16 = 2;
-/// A state in `struct inet_diag_msg`.
+/// States in `struct inet_diag_msg`.
+const TCP_SYN_RECV: u8 = 3;
 const TCP_LISTEN: u8 = 10;
 const ALL_STATES: u32 = u32::MAX;
 /// Octets of `struct nlmsghdr`, and of it with a `struct inet_diag_msg` behind it.
@@ -134,7 +135,8 @@ fn read(answer: &[u8]) -> Option<End> {
         // there is no connection, but somebody who would take one
         return None;
     }
-    let mut received = None;
+    // nobody can have read from what is not established yet
+    let mut received = (answer[HEADER + 1] == TCP_SYN_RECV).then_some(0);
     let mut place = ATTRIBUTES;
     while place + 4 <= answer.len() {
         let octets = usize::from(u16_at(answer, place));

@@ -46,6 +46,29 @@ fn beyond_max_connections_clients_wait_in_the_backlog_and_take_the_places_that_b
     assert_eq!(server.get("/pid").status, 200);
 }
 
+/// Two ways of accepting come together where a handler keeps the loop between a close and the next turn: an accept that is
+/// armed for the place, and a look at the backlog that is due.
+#[test]
+fn one_free_place_is_not_taken_twice() {
+    let server = Server::start(Program::Faulty, &["--workers", "1", "--max-connections", "2"]);
+    let worker = server.listening()[0].1;
+    let mut inside = [server.connect(), server.connect()];
+    inside.iter_mut().for_each(|client| assert_eq!(client.get("/pid").status, 200));
+    let mut waiting = [server.connect(), server.connect()];
+    waiting.iter_mut().for_each(|client| client.send(GET));
+    let [leaves, mut blocks] = inside;
+    server.stop(worker);
+    drop(leaves);
+    blocks.send("GET /block?ms=100 HTTP/1.1\r\nHost: test\r\n\r\n");
+    kill(worker, "CONT");
+    assert_eq!(blocks.read_answer().unwrap().status, 200);
+    let [first, second] = &mut waiting;
+    assert_eq!(first.read_answer().unwrap().status, 200);
+    assert_eq!(blocks.get("/pid").status, 200);
+    assert!(has_no_answer_yet(second));
+    assert_eq!(server.held_connections(), 2);
+}
+
 #[test]
 fn a_worker_at_its_limit_leaves_the_backlog_to_the_others() {
     let server = Server::start(Program::Faulty, &["--workers", "2", "--max-connections", "3"]);

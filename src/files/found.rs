@@ -61,12 +61,13 @@ pub(super) struct Variant {
 
 impl Found {
     /// Looks a path up and reads all that is there, until nothing changed meanwhile. A file that never rests (a log, most
-    /// likely) is taken as it was read last.
-    pub fn load(tree: &Tree, path: &[u8], mode: Mode) -> Result<Found, Miss> {
+    /// likely) is taken as it was read last. `second`: the Date of the turn in which it was asked for, which is not after that of
+    /// any answer with it.
+    pub fn load(tree: &Tree, path: &[u8], mode: Mode, second: u64) -> Result<Found, Miss> {
         let attempts = if mode == Mode::Blocking { READ_ATTEMPTS } else { 1 };
         let mut last = None;
         for _ in 0..attempts {
-            let mut reader = Reader { tree, path, mode, room: tree.memory_octets, steady: true };
+            let mut reader = Reader { tree, path, mode, second, room: tree.memory_octets, steady: true };
             let read = reader.read()?;
             match reader.steady {
                 true if read.is_some() => return read.ok_or(Miss::Busy),
@@ -137,6 +138,8 @@ struct Reader<'a> {
     tree: &'a Tree,
     path: &'a [u8],
     mode: Mode,
+    /// None of the files is said to have been modified after that.
+    second: u64,
     /// Octets of memory left for contents.
     room: u64,
     /// Nothing has changed since it was looked at.
@@ -147,6 +150,8 @@ impl Reader<'_> {
     /// `None` if the file became shorter while it was read.
     fn read(&mut self) -> Result<Option<Found>, Miss> {
         let now = SystemTime::now();
+        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let latest = since_epoch.as_secs().min(self.second);
         let seen = see(self.tree, self.path, self.mode)?;
         let mut contents = [const { None }; CODINGS.len()];
         for (place, (_, suffix)) in CODINGS.into_iter().enumerate() {
@@ -170,7 +175,7 @@ impl Reader<'_> {
             codings = codings.with(coding);
             let lines =
                 Lines { path: self.path, coding, vary, cache_control: self.tree.cache_control.as_deref() };
-            variants[place] = Some(Variant::new(&lines, &identity, now, content));
+            variants[place] = Some(Variant::new(&lines, &identity, latest, content));
         }
         let settled = self.steady && seen.iter().flatten().all(|identity| identity.is_settled(now));
         Ok(Some(Found { variants, codings, seen, settled }))
@@ -211,8 +216,8 @@ struct Lines<'a> {
 }
 
 impl Variant {
-    fn new(lines: &Lines<'_>, identity: &Identity, now: SystemTime, content: Content) -> Variant {
-        let (entity_tag, modified_secs) = (identity.entity_tag(), identity.modified_secs(now));
+    fn new(lines: &Lines<'_>, identity: &Identity, latest: u64, content: Content) -> Variant {
+        let (entity_tag, modified_secs) = (identity.entity_tag(), identity.modified_secs(latest));
         let modified = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(modified_secs));
         let content_type = content_type(lines.path);
         // RFC 9110 section 15.4.5: what a 304 must say too, and Last-Modified for those who ask by date

@@ -6,6 +6,7 @@
 use super::found::Found;
 use super::open::{Miss, Mode, Tree};
 use super::plan::{self, Question};
+use crate::handler::Turn;
 use crate::http::Response;
 use crate::sys::process;
 use std::collections::{HashMap, VecDeque};
@@ -74,12 +75,13 @@ struct Job {
     path: Box<[u8]>,
     /// What it was when it was looked at last.
     known: Option<Arc<Found>>,
+    asked: Turn,
 }
 
 #[derive(Debug)]
 struct Flight {
     waiters: Vec<Waiter>,
-    asked_ms: u64,
+    asked: Turn,
 }
 
 impl Loader {
@@ -99,7 +101,7 @@ impl Loader {
         path: &[u8],
         known: Option<Arc<Found>>,
         waiter: Waiter,
-        now_ms: u64,
+        asked: Turn,
     ) -> Result<(), Box<Waiter>> {
         let mut state = self.shared.lock();
         if state.waiting == WAITERS_MAX {
@@ -121,8 +123,8 @@ impl Loader {
             }
         }
         state.waiting += 1;
-        state.queue.push_back(Job { path: path.into(), known });
-        state.flights.insert(path.into(), Flight { waiters: vec![waiter], asked_ms: now_ms });
+        state.queue.push_back(Job { path: path.into(), known, asked });
+        state.flights.insert(path.into(), Flight { waiters: vec![waiter], asked });
         drop(state);
         self.shared.more.notify_one();
         Ok(())
@@ -152,8 +154,8 @@ impl Shared {
         builder
             .spawn(move || {
                 process::unpin_thread();
-                while let Some(Job { path, known }) = shared.next() {
-                    let found = shared.load(&path, known);
+                while let Some(Job { path, known, asked }) = shared.next() {
+                    let found = shared.load(&path, known, asked);
                     shared.land(&path, &found);
                 }
             })
@@ -177,20 +179,20 @@ impl Shared {
     }
 
     /// A panic is the standard hook's to report; the thread goes on, and nobody waits for ever.
-    fn load(&self, path: &[u8], known: Option<Arc<Found>>) -> Result<Arc<Found>, Miss> {
+    fn load(&self, path: &[u8], known: Option<Arc<Found>>, asked: Turn) -> Result<Arc<Found>, Miss> {
         let load = || match known {
             Some(known) if known.is_current(&self.tree, path, Mode::Blocking)? => Ok(known),
-            _ => Found::load(&self.tree, path, Mode::Blocking).map(Arc::new),
+            _ => Found::load(&self.tree, path, Mode::Blocking, asked.second).map(Arc::new),
         };
         panic::catch_unwind(AssertUnwindSafe(load)).unwrap_or(Err(Miss::Broken))
     }
 
     /// The file is there, or it is known that it will not be: everybody who waits hears it.
     fn land(&self, path: &[u8], found: &Result<Arc<Found>, Miss>) {
-        let Some(Flight { mut waiters, asked_ms }) = self.take_flight(path) else { return };
+        let Some(Flight { mut waiters, asked }) = self.take_flight(path) else { return };
         match found {
-            Ok(found) => self.arrive(path, found, asked_ms),
-            Err(Miss::Missing | Miss::Directory) => self.load_page(&mut waiters, asked_ms),
+            Ok(found) => self.arrive(path, found, asked),
+            Err(Miss::Missing | Miss::Directory) => self.load_page(&mut waiters, asked),
             Err(_) => {}
         }
         for Waiter { question, redirect, page, answer } in waiters {
@@ -208,18 +210,18 @@ impl Shared {
         Some(flight)
     }
 
-    fn arrive(&self, path: &[u8], found: &Arc<Found>, asked_ms: u64) {
-        self.lock().arrived.push(Arrival { path: path.into(), found: Arc::clone(found), asked_ms });
+    fn arrive(&self, path: &[u8], found: &Arc<Found>, asked: Turn) {
+        self.lock().arrived.push(Arrival { path: path.into(), found: Arc::clone(found), asked_ms: asked.ms });
     }
 
     /// For those that came without it.
-    fn load_page(&self, waiters: &mut [Waiter], asked_ms: u64) {
+    fn load_page(&self, waiters: &mut [Waiter], asked: Turn) {
         let Some(path) = self.tree.not_found.as_deref() else { return };
         let mut without = waiters.iter_mut().filter(|waiter| waiter.page.is_none()).peekable();
         if without.peek().is_some()
-            && let Ok(page) = self.load(path, None)
+            && let Ok(page) = self.load(path, None, asked)
         {
-            self.arrive(path, &page, asked_ms);
+            self.arrive(path, &page, asked);
             without.for_each(|waiter| waiter.page = Some(Arc::clone(&page)));
         }
     }

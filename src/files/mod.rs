@@ -12,7 +12,7 @@ pub mod path;
 mod plan;
 
 use crate::config::FileSettings;
-use crate::handler::{Handler, Reply, turn_ms};
+use crate::handler::{Handler, Reply, turn, turn_ms};
 use crate::http::{Admission, Request, Response, Status};
 use cache::Cache;
 use found::Found;
@@ -119,7 +119,7 @@ impl Files {
                 let (promise, reply) = Reply::promise();
                 let answer = Box::new(|response: Response| promise.keep(response));
                 let waiter = Waiter { question, redirect, page, answer };
-                if let Err(waiter) = self.loader.submit(&path, known.clone(), waiter, turn_ms()) {
+                if let Err(waiter) = self.loader.submit(&path, known.clone(), waiter, turn()) {
                     // better what it was a moment ago than nothing
                     let response = known.map(|found| plan::answer(&waiter.question, &found));
                     (waiter.answer)(response.unwrap_or_else(plan::busy));
@@ -243,7 +243,7 @@ impl Files {
     fn look(&self, path: &[u8], known: Option<&Arc<Found>>) -> Result<Arc<Found>, Miss> {
         match known {
             Some(known) if known.is_current(&self.tree, path, Mode::Cached)? => Ok(Arc::clone(known)),
-            _ => Found::load(&self.tree, path, Mode::Cached).map(Arc::new),
+            _ => Found::load(&self.tree, path, Mode::Cached, turn().second).map(Arc::new),
         }
     }
 }

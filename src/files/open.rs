@@ -291,10 +291,10 @@ impl Identity {
         format!("\"{:x}-{:x}-{:x}\"", self.inode, self.octets, modified as u64)
     }
 
-    /// When it was modified, in seconds since the epoch; at the latest now (RFC 9110 section 8.8.2.1).
-    pub fn modified_secs(&self, now: SystemTime) -> u64 {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        u64::try_from(self.modified.0).unwrap_or(0).min(now)
+    /// When it was modified, in seconds since the epoch; at the latest then (RFC 9110 section 8.8.2.1: never after an
+    /// answer's Date).
+    pub fn modified_secs(&self, latest: u64) -> u64 {
+        u64::try_from(self.modified.0).unwrap_or(0).min(latest)
     }
 
     /// The next change will be seen in it. Not so for one that has just been changed: until the file system's clock

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Symlinks;
-use crate::handler::set_turn_ms;
+use crate::handler::{set_turn_ms, set_turn_second};
 use crate::http::Method;
 use cache::{DESCRIPTORS_MAX, FRESH_MS};
 use httparse::Header;
@@ -70,7 +70,7 @@ fn ask_with(files: &mut Files, method: Method, target: &str, fields: &[(&str, &s
             let (answer, answered) = mpsc::channel();
             let answer = Box::new(move |response| answer.send(response).unwrap());
             let waiter = Waiter { question, redirect, page, answer };
-            assert!(files.loader.submit(&path, known, waiter, turn_ms()).is_ok(), "few wait");
+            assert!(files.loader.submit(&path, known, waiter, turn()).is_ok(), "few wait");
             answered.recv_timeout(PATIENCE).expect("an answer")
         }
     }
@@ -600,7 +600,9 @@ fn the_cache_is_bounded_in_number_and_in_descriptors() {
     for number in 0..1100 {
         files.cache.insert(
             number.to_string().into_bytes().into(),
-            Arc::new(Found::load(&files.tree, number.to_string().as_bytes(), Mode::Blocking).unwrap()),
+            Arc::new(
+                Found::load(&files.tree, number.to_string().as_bytes(), Mode::Blocking, u64::MAX).unwrap(),
+            ),
             0,
         );
     }
@@ -614,7 +616,7 @@ fn the_cache_is_bounded_in_number_and_in_descriptors() {
     for number in 0..=DESCRIPTORS_MAX {
         site.put(&number.to_string(), "x");
         let path = number.to_string().into_bytes();
-        let found = Found::load(&files.tree, &path, Mode::Blocking).unwrap();
+        let found = Found::load(&files.tree, &path, Mode::Blocking, u64::MAX).unwrap();
         files.cache.insert(path.into(), Arc::new(found), 0);
     }
     assert!(!known(&mut files, "0") && known(&mut files, "1"));
@@ -682,6 +684,23 @@ fn a_file_from_the_future_was_modified_now() {
 }
 
 #[test]
+fn no_file_was_modified_after_the_date_of_its_answer() {
+    let site = Site::new();
+    site.put("a", "content");
+    // this turn is late to see that a second has begun
+    set_turn_second(784_111_777);
+    let mut files = site.files();
+    let (answer, answered) = mpsc::channel();
+    let answer = Box::new(move |response| answer.send(response).unwrap());
+    let question = Question::read(&Request::example(Method::Get, "/", &[])).into_owned();
+    let waiter = Waiter { question, redirect: None, page: None, answer };
+    assert!(files.loader.submit(b"a", None, waiter, turn()).is_ok(), "few wait");
+    for response in [answered.recv_timeout(PATIENCE).unwrap(), ask(&mut site.files(), "/a")] {
+        assert_eq!(response.header("Last-Modified"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    }
+}
+
+#[test]
 fn many_that_wait_for_one_file_have_it_read_once() {
     let mut site = Site::new();
     site.settings.not_found = Some("page".into());
@@ -695,7 +714,7 @@ fn many_that_wait_for_one_file_have_it_read_once() {
         let answer = Box::new(move |response| answer.send(response).unwrap());
         let redirect = redirect.map(Into::into);
         let waiter = Waiter { question: question(), redirect, page: None, answer };
-        assert!(files.loader.submit(path, None, waiter, 0).is_ok(), "few wait");
+        assert!(files.loader.submit(path, None, waiter, turn()).is_ok(), "few wait");
         answered
     };
     let waiting: Vec<_> = (0..500).map(|_| submit(&mut files, b"a", None)).collect();
@@ -732,7 +751,8 @@ fn no_more_wait_than_may() {
         });
         let question = Question::read(&Request::example(Method::Get, "/", &[])).into_owned();
         let waiter = Waiter { question, redirect: None, page: None, answer };
-        refused += usize::from(files.loader.submit(number.to_string().as_bytes(), None, waiter, 0).is_err());
+        refused +=
+            usize::from(files.loader.submit(number.to_string().as_bytes(), None, waiter, turn()).is_err());
     }
     drop(hold);
     assert!((800..=904).contains(&refused), "{refused}");

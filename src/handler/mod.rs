@@ -180,17 +180,39 @@ impl Drop for Around {
     }
 }
 
-thread_local! {
-    static TURN_MS: Cell<u64> = const { Cell::new(0) };
+/// When a turn of the worker's loop is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// When it began, in milliseconds on a clock of the process's own.
+    pub ms: u64,
+    /// The Date of its answers, in seconds since the epoch: never after the wall clock's or that of a later turn, unless
+    /// somebody sets the clock back. The end of time where there is no loop.
+    pub second: u64,
 }
 
-/// When this turn of the worker's loop began, in milliseconds on a clock of its own: the time, for what needs it in
-/// every request.
+thread_local! {
+    static TURN: Cell<Turn> = const { Cell::new(Turn { ms: 0, second: u64::MAX }) };
+}
+
+/// This turn: the time, for what needs it in every request.
+#[inline]
+pub(crate) fn turn() -> Turn {
+    TURN.get()
+}
+
+/// When it began.
+#[inline]
 pub(crate) fn turn_ms() -> u64 {
-    TURN_MS.get()
+    turn().ms
 }
 
 /// For the loop.
-pub(crate) fn set_turn_ms(now: u64) {
-    TURN_MS.set(now);
+#[inline]
+pub(crate) fn set_turn_ms(ms: u64) {
+    TURN.set(Turn { ms, ..turn() });
+}
+
+/// For the loop.
+pub(crate) fn set_turn_second(second: u64) {
+    TURN.set(Turn { second, ..turn() });
 }

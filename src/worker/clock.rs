@@ -37,6 +37,7 @@ impl Clock {
     /// `names_server`: answers carry a Server field beside their Date.
     pub fn new(names_server: bool) -> Clock {
         let (date, left) = Date::render(SystemTime::now(), names_server);
+        handler::set_turn_second(date.second());
         let instant = Instant::now();
         let now = since_start(instant);
         Clock { instant, now, date, date_until: now + millis(left), names_server, quiet_until: 0 }
@@ -110,6 +111,7 @@ impl Clock {
     fn render_date(&mut self) {
         log::tell_left_out();
         let (date, left) = Date::render(SystemTime::now(), self.names_server);
+        handler::set_turn_second(date.second());
         self.date = date;
         self.date_until = self.now + millis(left);
     }

@@ -44,6 +44,8 @@ pub struct Listeners {
     ring_starves: bool,
     /// So did the last fresh one. That is another matter: the ring's need none of this process's descriptors.
     fresh_starves: bool,
+    /// Accepts that were pushed and have not been submitted yet.
+    pushed: u32,
     /// Where the last fresh accept began.
     fresh_first: usize,
 }
@@ -66,12 +68,24 @@ impl Listeners {
                 && let Some(slot) = connections.reserve()
             {
                 listener.state = State::Armed(slot);
+                self.pushed += 1;
                 ring.push(
                     Token::new(number, 0),
                     Op::Accept { from: socket.as_fd(), listener: number, into: slot },
                 );
             }
         }
+    }
+
+    /// All that was pushed is with the kernel.
+    #[inline]
+    pub fn submitted(&mut self) {
+        self.pushed = 0;
+    }
+
+    /// Accepts that will take whoever waits as soon as they are submitted: a cancel that is pushed behind one comes too late.
+    pub fn pushed(&self) -> u32 {
+        self.pushed
     }
 
     /// Withdraws the accepts: the connection limit is reached, the backlog waits.

@@ -32,7 +32,7 @@ impl<H: Handler> EventLoop<H> {
         self.fresh_accept_at = self.clock.now() + FRESH_ACCEPT_INTERVAL_MS;
         self.listeners.retry();
         for _ in 0..FRESH_ACCEPTS_MAX {
-            if self.connections.live() >= self.settings.max_connections {
+            if self.connections.live() + self.listeners.pushed() >= self.settings.max_connections {
                 break;
             }
             let Some((socket, peer)) = self.listeners.accept_now() else { break };

@@ -180,10 +180,7 @@ impl Journal {
     /// What is to be written now, if anything.
     #[inline]
     pub fn next_write(&mut self, now: Millis) -> Option<Append> {
-        let dropped = self.log.take_dropped();
-        if dropped > 0 {
-            self.lose(dropped, now, "they are written faster than it takes them");
-        }
+        self.note_dropped(now);
         if self.writing || now < self.retry_at {
             return None;
         }
@@ -236,6 +233,8 @@ impl Journal {
     /// A write is over.
     pub fn written(&mut self, append: Append, written: Result<usize, Errno>, now: Millis) {
         self.writing = false;
+        // before anybody says that it is over
+        self.note_dropped(now);
         let batch = self.batch.as_mut().expect("what is written is a batch's");
         batch.octets = append.octets;
         match written {
@@ -251,6 +250,13 @@ impl Journal {
             Err(Errno::EAGAIN) => self.retry_at = now + RETRY_MS,
             Ok(_) => self.fail(Errno::ENOSPC, now),
             Err(errno) => self.fail(errno, now),
+        }
+    }
+
+    fn note_dropped(&mut self, now: Millis) {
+        let dropped = self.log.take_dropped();
+        if dropped > 0 {
+            self.lose(dropped, now, "they are written faster than it takes them");
         }
     }
 
@@ -493,6 +499,27 @@ mod tests {
         let lines: Vec<&str> = content.lines().collect();
         assert_eq!(lines.len(), 3, "{content}");
         assert!(lines[0].ends_with("200 1") && lines[2].ends_with("\"GET /lost HTTP/1.1\" 200 1"));
+    }
+
+    #[test]
+    fn it_is_not_over_while_lines_are_lost() {
+        let (_reader, file) = regular();
+        let mut journal = Journal::new(Format::Common, 0, Some(file));
+        journal.next_write(0);
+        line(&journal, "/");
+        assert!(journal.next_write(0).is_none());
+        let append = journal.next_write(DELAY_MS).unwrap();
+        let long = format!("/{}", "x".repeat(4_000));
+        (0..300).for_each(|_| line(&journal, &long));
+        assert!(journal.next_write(DELAY_MS).is_none());
+        assert!(journal.take_dropped() > 0);
+        // in the very turn in which the write is over
+        line(&journal, &long);
+        let octets = perform(&append, usize::MAX);
+        journal.written(append, Ok(octets), DELAY_MS + RECOVERY_MS);
+        assert_eq!((journal.take_dropped(), journal.trouble.is_some()), (1, true));
+        write_all(&mut journal, 10_000);
+        assert!(journal.trouble.is_none());
     }
 
     /// A journal whose last write ended in the middle of the only line.

@@ -256,7 +256,7 @@ fn an_answer_that_its_client_does_not_wait_for_is_told_of_as_far_as_it_went() {
 
 #[test]
 fn what_is_refused_is_told_of_with_what_there_is() {
-    let arguments = ["--workers", "1", "--header-timeout", "2s", "--body-timeout", "2s", "--max-body", "10"];
+    let arguments = ["--workers", "1", "--header-timeout", "5s", "--body-timeout", "5s", "--max-body", "10"];
     let logged = Logged::start(Program::Mirror, &arguments);
     let long = "x".repeat(9_000);
     let cases = [

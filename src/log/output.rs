@@ -116,6 +116,7 @@ fn render(format: LogFormat, left_out: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::wait_until_gone;
     use nix::fcntl::{FcntlArg, fcntl};
     use serde_json::Value;
     use std::io::{PipeReader, PipeWriter, Read};
@@ -180,6 +181,7 @@ mod tests {
         let (reader, output) = narrow(LogFormat::Text);
         say(&output, "1\n");
         drop(reader);
+        wait_until_gone(&output.file);
         say(&output, "2\n");
         assert_eq!(output.state.lock().unwrap().left_out, 1);
     }

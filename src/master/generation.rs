@@ -127,7 +127,8 @@ fn bind(config: &Config, inherited: &[Arc<Bound>], before: Option<&[Arc<Bound>]>
 mod tests {
     use super::*;
     use crate::config::{Options, Origin, Setting};
-    use std::net::TcpStream;
+    use crate::sys::testing::wait_until_refused;
+    use std::net::{TcpListener, TcpStream};
 
     fn config(listen: &[&Listen]) -> Config {
         let listen = listen.iter().map(|&listen| listen.clone()).collect();
@@ -152,14 +153,14 @@ mod tests {
         let added = second.bound[1].address.socket_addr().unwrap();
         TcpStream::connect(added).unwrap();
         drop(second);
-        TcpStream::connect(added).unwrap_err();
+        wait_until_refused(|| TcpStream::connect(added));
         let kept = first.bound[0].address.socket_addr().unwrap();
         let second = first.next(2, config(&[&any]), Origins(vec![])).unwrap().0;
         drop(first);
         assert!(!path.exists(), "whom nobody wants any more is gone with its file");
         TcpStream::connect(kept).unwrap();
-        let taken = Listen::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
-        let listener = std::net::TcpListener::bind(taken.socket_addr().unwrap()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = Listen::Tcp(listener.local_addr().unwrap());
         second.next(3, config(&[&any, &taken]), Origins(vec![])).unwrap_err();
         drop(listener);
         TcpStream::connect(kept).unwrap();

@@ -314,6 +314,8 @@ impl Drop for SocketFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::wait_until_refused;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     #[test]
     fn a_port_of_the_kernels_choice_is_named() {
@@ -327,7 +329,8 @@ mod tests {
     fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        drop(UnixListener::bind(&path).unwrap());
+        wait_until_refused(|| UnixStream::connect(&path));
         assert!(path.exists(), "left behind, as by a kill");
         let permissions = || fs::metadata(&path).unwrap().mode() & 0o777;
         // whatever the umask is

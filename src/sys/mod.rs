@@ -14,3 +14,6 @@ pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod status;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -95,6 +95,7 @@ unsafe fn take_descriptors(message: &libc::msghdr, fds: &mut VecDeque<OwnedFd>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::wait_until_gone;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
@@ -142,6 +143,7 @@ mod tests {
     fn a_closed_peer_is_an_error_to_write_to_not_a_signal() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
+        wait_until_gone(&ours);
         let gone = send_with_fd(ours.as_fd(), b"x", None).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::BrokenPipe);
     }

@@ -4,6 +4,7 @@
 use super::super::MESSAGE_COST;
 use super::super::frame::{self, FrameError};
 use super::*;
+use crate::sys::testing::wait_until_gone;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 use nix::sys::stat::fstat;
 use proptest::prelude::*;
@@ -54,12 +55,6 @@ fn read(peer: &UnixStream) -> (String, VecDeque<OwnedFd>) {
         bytes.extend_from_slice(&buf[..read.bytes]);
     }
     (String::from_utf8(bytes).unwrap(), fds)
-}
-
-/// Whether nobody holds the other end of this socket any more.
-fn is_closed(witness: UnixStream) -> bool {
-    witness.set_nonblocking(true).unwrap();
-    matches!((&witness).read(&mut [0]), Ok(0))
 }
 
 /// Short forms that can be compared: descriptors by the socket behind them.
@@ -147,6 +142,7 @@ fn what_waits_is_counted_until_the_socket_has_taken_it() {
     assert_eq!(channel.waiting(), 0);
     channel.send_plain(&json!(line)).unwrap();
     drop(peer);
+    wait_until_gone(&channel);
     assert_eq!(channel.flush().unwrap_err().kind(), ErrorKind::BrokenPipe);
     assert_eq!(channel.waiting(), 0, "nobody is waited for any more");
 }
@@ -250,7 +246,8 @@ fn truncated_descriptors_are_refused_and_closed() {
     drop(sent);
     assert_eq!(receive(&mut channel), ["missing Server \"server\""]);
     assert_eq!(read(&peer).0, NACK);
-    assert!(is_closed(witness), "no copy is left open");
+    // no copy is left open
+    wait_until_gone(witness);
 }
 
 /// A limit on descriptors holds for a whole process, so this test runs itself in one of its own.
@@ -291,7 +288,7 @@ fn an_uninvited_descriptor_is_closed_and_not_taken_for_anothers() {
     let expected =
         ["plain \"plain\"".to_owned(), "plain {\"half\":1}".to_owned(), format!("Native 1 {}", inode(&fd))];
     assert_eq!(receive(&mut channel), expected);
-    assert!(is_closed(witness));
+    wait_until_gone(witness);
 }
 
 #[test]
@@ -339,12 +336,14 @@ fn a_peer_that_dies_with_unread_bytes_is_closed_like_any_other() {
     channel.send_plain(&json!("never read")).unwrap();
     write(&peer, "1\n", None);
     drop(peer);
+    wait_until_gone(&channel);
     assert_eq!(receive(&mut channel), ["plain 1", "closed"]);
 
     let (mut channel, peer) = channel_and_peer();
     channel.send_plain(&json!("never read")).unwrap();
     write(&peer, "1\n", None);
     drop(peer);
+    wait_until_gone(&channel);
     let connection = Arc::new(socket());
     let gone = channel.send_handle(HandleKind::Socket, json!(1), connection.clone()).unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::BrokenPipe);
@@ -363,6 +362,7 @@ fn a_peer_that_dies_with_unread_bytes_is_closed_like_any_other() {
     receive(&mut channel);
     assert_eq!(channel.sockets_waiting(), 1);
     drop(peer);
+    wait_until_gone(&channel);
     assert_eq!((receive(&mut channel), channel.sockets_waiting()), (vec!["closed".to_owned()], 1));
 }
 

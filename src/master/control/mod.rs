@@ -351,6 +351,7 @@ pub(in crate::master) mod tests {
     use crate::event::WorkerId;
     use crate::master::ask::{Course, Restarts, Status, WorkerStatus};
     use crate::master::lifecycle::Phase;
+    use crate::sys::testing::wait_until_refused;
     use nix::sys::socket::{MsgFlags, recv};
     use std::collections::BTreeMap;
     use std::io::{Read, Write};
@@ -532,6 +533,7 @@ pub(in crate::master) mod tests {
         assert!(problem.contains(&format!("another server answers at {}", here.display())), "{problem}");
         assert!(here.exists() && !third.exists());
         drop(somebodys);
+        wait_until_refused(|| UnixStream::connect(&here));
         bind_first(&[here]).expect("a dead one is replaced");
         let problem = bind_first(&[nowhere]).unwrap_err();
         assert!(problem.contains("No such file") && problem.contains("--control PATH"), "{problem}");

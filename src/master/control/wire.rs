@@ -91,6 +91,7 @@ impl Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::wait_until_gone;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -129,6 +130,7 @@ mod tests {
         assert_eq!(wire.read(&mut [0; 9]).unwrap(), 0);
         assert!(!wire.is_hung_up(), "it may read still");
         drop(theirs);
+        wait_until_gone(&wire.socket);
         assert!(wire.is_hung_up());
         wire.write_all(b"x").unwrap_err();
     }

@@ -815,6 +815,12 @@ impl Response {
 #[cfg(test)]
 pub(super) fn logged<T>(run: impl FnOnce() -> T) -> (T, String) {
     use std::io::{Read, Seek};
+    use std::sync::LazyLock;
+    // while there is one subscriber alone, a line of the program that is reached for the first time asks that of its own
+    // thread whether it is ever heard, and most tests have none
+    static SECOND: LazyLock<tracing::Dispatch> =
+        LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+    LazyLock::force(&SECOND);
     let mut log = tempfile::tempfile().unwrap();
     let writer = Arc::new(log.try_clone().unwrap());
     let subscriber = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);

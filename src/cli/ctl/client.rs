@@ -355,8 +355,9 @@ mod tests {
 
     #[test]
     fn an_end_is_waited_for_while_the_server_is_well_and_no_longer() {
-        // for what the thread that is the server here says at once
-        const SHORT: Duration = Duration::from_secs(2);
+        // for what the thread that is the server here says once it gets a core, and for what it never says
+        const LONG: Duration = Duration::from_secs(5);
+        const SHORT: Duration = Duration::from_millis(200);
         let directory = tempfile::tempdir().unwrap();
         for (name, status, expected) in [
             (
@@ -369,7 +370,7 @@ mod tests {
         ] {
             let path = directory.path().join(name);
             hangs(&path, status);
-            let line = Client::connect(&path, SHORT).unwrap().post_and_wait("/reload").unwrap_err();
+            let line = Client::connect(&path, LONG).unwrap().post_and_wait("/reload").unwrap_err();
             assert!(line.contains(expected), "{name}: {line}");
             let line = Client::connect(&path, SHORT).unwrap().post("/stop").unwrap_err();
             assert!(line.contains("does not answer"), "{name}: {line}");

@@ -375,8 +375,13 @@ impl Server {
     /// Has this process stand still until it gets SIGCONT; when this returns, it does.
     pub fn stop(&self, pid: i32) {
         kill(pid, "STOP");
-        let is_stopped = || status_field(pid, "State").is_some_and(|state| state.starts_with('T'));
-        self.wait("it stands still", is_stopped);
+        let is_stopped = |thread: fs::DirEntry| {
+            let status = fs::read_to_string(thread.path().join("status"));
+            status.is_ok_and(|status| status.contains("\nState:\tT"))
+        };
+        self.wait("all its threads stand still", || {
+            fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.flatten().all(is_stopped))
+        });
     }
 
     /// One request on a connection of its own.

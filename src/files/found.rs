@@ -150,8 +150,8 @@ impl Reader<'_> {
     /// `None` if the file became shorter while it was read.
     fn read(&mut self) -> Result<Option<Found>, Miss> {
         let now = SystemTime::now();
-        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let latest = since_epoch.as_secs().min(self.second);
+        let now_secs = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let latest = now_secs.min(self.second);
         let seen = see(self.tree, self.path, self.mode)?;
         let mut contents = [const { None }; CODINGS.len()];
         for (place, (_, suffix)) in CODINGS.into_iter().enumerate() {
@@ -177,7 +177,11 @@ impl Reader<'_> {
                 Lines { path: self.path, coding, vary, cache_control: self.tree.cache_control.as_deref() };
             variants[place] = Some(Variant::new(&lines, &identity, latest, content));
         }
-        let settled = self.steady && seen.iter().flatten().all(|identity| identity.is_settled(now));
+        // a date that was only put back for this turn's sake is put right by another look
+        let is_final = |identity: &Identity| {
+            identity.is_settled(now) && identity.modified_secs(latest) == identity.modified_secs(now_secs)
+        };
+        let settled = self.steady && seen.iter().flatten().all(is_final);
         Ok(Some(Found { variants, codings, seen, settled }))
     }
 

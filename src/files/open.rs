@@ -291,8 +291,8 @@ impl Identity {
         format!("\"{:x}-{:x}-{:x}\"", self.inode, self.octets, modified as u64)
     }
 
-    /// When it was modified, in seconds since the epoch; at the latest then (RFC 9110 section 8.8.2.1: never after an
-    /// answer's Date).
+    /// When it was modified, in seconds since the epoch, but not after `latest` (RFC 9110 section 8.8.2.1: never after
+    /// an answer's Date).
     pub fn modified_secs(&self, latest: u64) -> u64 {
         u64::try_from(self.modified.0).unwrap_or(0).min(latest)
     }

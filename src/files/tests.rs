@@ -11,7 +11,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 /// A root with its surroundings: `site` is served, `site-secret` and `secret` are not.
@@ -695,9 +695,16 @@ fn no_file_was_modified_after_the_date_of_its_answer() {
     let question = Question::read(&Request::example(Method::Get, "/", &[])).into_owned();
     let waiter = Waiter { question, redirect: None, page: None, answer };
     assert!(files.loader.submit(b"a", None, waiter, turn()).is_ok(), "few wait");
-    for response in [answered.recv_timeout(PATIENCE).unwrap(), ask(&mut site.files(), "/a")] {
+    for response in [answered.recv_timeout(PATIENCE).unwrap(), ask(&mut files, "/a")] {
         assert_eq!(response.header("Last-Modified"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
     }
+    // the next turn is not, and looks again
+    set_turn_second(u64::MAX);
+    set_turn_ms(turn_ms() + FRESH_MS);
+    let modified = ask(&mut files, "/a").header("Last-Modified").unwrap().to_owned();
+    assert!(
+        httpdate::parse_http_date(&modified).unwrap() > SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30)
+    );
 }
 
 #[test]

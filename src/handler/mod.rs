@@ -186,7 +186,7 @@ pub(crate) struct Turn {
     /// When it began, in milliseconds on a clock of the process's own.
     pub ms: u64,
     /// The Date of its answers, in seconds since the epoch: never after the wall clock's or that of a later turn, unless
-    /// somebody sets the clock back. The end of time where there is no loop.
+    /// somebody sets the clock back. The end of time where there has been no loop.
     pub second: u64,
 }
 
@@ -200,7 +200,7 @@ pub(crate) fn turn() -> Turn {
     TURN.get()
 }
 
-/// When it began.
+/// When this turn began; see [`Turn::ms`].
 #[inline]
 pub(crate) fn turn_ms() -> u64 {
     turn().ms

@@ -233,8 +233,6 @@ impl Journal {
     /// A write is over.
     pub fn written(&mut self, append: Append, written: Result<usize, Errno>, now: Millis) {
         self.writing = false;
-        // before anybody says that it is over
-        self.note_dropped(now);
         let batch = self.batch.as_mut().expect("what is written is a batch's");
         batch.octets = append.octets;
         match written {
@@ -243,6 +241,8 @@ impl Journal {
                 self.torn = batch.octets[batch.from - 1] != b'\n';
                 if batch.from == batch.octets.len() {
                     self.end_batch();
+                    // lines lost in this turn count before the trouble is said to be over
+                    self.note_dropped(now);
                     self.recover(now);
                 }
             }

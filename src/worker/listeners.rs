@@ -44,10 +44,10 @@ pub struct Listeners {
     ring_starves: bool,
     /// So did the last fresh one. That is another matter: the ring's need none of this process's descriptors.
     fresh_starves: bool,
-    /// Accepts that were pushed and have not been submitted yet.
-    pushed: u32,
     /// Where the last fresh accept began.
     fresh_first: usize,
+    /// Whose turn it is to be armed, where not all can be.
+    arm_first: usize,
 }
 
 impl Listeners {
@@ -58,17 +58,22 @@ impl Listeners {
         self.all.len() - 1
     }
 
-    /// Arms every listener that has no accept in flight, unless descriptors have run out.
-    pub fn arm(&mut self, ring: &mut Ring, connections: &mut Connections) {
+    /// Arms listeners that have no accept in flight, until so many accepts are, unless descriptors have run out. Each may take
+    /// a client at any time, its cancel or not: they are no more than there are places.
+    pub fn arm(&mut self, ring: &mut Ring, connections: &mut Connections, places: u32) {
         if self.draining || self.exhausted {
             return;
         }
-        for (number, listener) in (0..).zip(&mut self.all) {
-            if let (State::Paused, Some(socket)) = (listener.state, &listener.socket)
+        let mut free = places.saturating_sub(self.in_flight());
+        for number in from(self.arm_first, self.all.len()) {
+            let listener = &mut self.all[number];
+            if let (State::Paused, Some(socket), 1..) = (listener.state, &listener.socket, free)
                 && let Some(slot) = connections.reserve()
             {
                 listener.state = State::Armed(slot);
-                self.pushed += 1;
+                free -= 1;
+                self.arm_first = number + 1;
+                let number = number as u32;
                 ring.push(
                     Token::new(number, 0),
                     Op::Accept { from: socket.as_fd(), listener: number, into: slot },
@@ -77,18 +82,14 @@ impl Listeners {
         }
     }
 
-    /// All that was pushed is with the kernel.
-    #[inline]
-    pub fn submitted(&mut self) {
-        self.pushed = 0;
+    /// Accepts in flight, those that are being cancelled included.
+    pub fn in_flight(&self) -> u32 {
+        let is_in_flight =
+            |listener: &&Listener| matches!(listener.state, State::Armed(_) | State::Cancelling(_));
+        self.all.iter().filter(is_in_flight).count() as u32
     }
 
-    /// Accepts that will take whoever waits as soon as they are submitted: a cancel that is pushed behind one comes too late.
-    pub fn pushed(&self) -> u32 {
-        self.pushed
-    }
-
-    /// Withdraws the accepts: the connection limit is reached, the backlog waits.
+    /// Withdraws the accepts: the backlog waits.
     pub fn pause(&mut self, ring: &mut Ring) {
         for (number, listener) in (0..).zip(&mut self.all) {
             if let State::Armed(slot) = listener.state {
@@ -130,14 +131,10 @@ impl Listeners {
     /// Takes one waiting connection from any listener, if there is one; from another one first each time, so that
     /// none is forgotten behind a busy one.
     pub fn accept_now(&mut self) -> Option<(OwnedFd, Option<SocketAddr>)> {
-        let count = self.all.len();
         self.fresh_first = self.fresh_first.wrapping_add(1);
-        let first = self.fresh_first;
-        (0..count).map(|nth| first.wrapping_add(nth) % count).find_map(|number| {
-            match self.all[number].state {
-                State::Armed(_) | State::Paused => self.accept_from(number).ok(),
-                _ => None,
-            }
+        from(self.fresh_first, self.all.len()).find_map(|number| match self.all[number].state {
+            State::Armed(_) | State::Paused => self.accept_from(number).ok(),
+            _ => None,
         })
     }
 
@@ -217,6 +214,11 @@ impl Listeners {
             tracing::info!("accepting again as before");
         }
     }
+}
+
+/// The numbers of so many listeners, from one on.
+fn from(first: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |nth| first.wrapping_add(nth) % count)
 }
 
 fn is_exhaustion(errno: Errno) -> bool {

@@ -184,7 +184,7 @@ fn area(inherited: Option<OwnedFd>) -> Result<Area> {
     area.map_err(|e| Error::io("map the memory of the statistics", e))
 }
 
-/// Beyond the limit of connections, one waits in the accept of each listener.
+/// Beyond the limit of connections, for those that are handed over.
 fn register_slots(ring: &mut Ring, settings: &WorkerSettings) -> Result<u32> {
     let slots = settings.max_connections + config::DESCRIPTOR_RESERVE as u32;
     ring.register_slots(slots).map_err(Error::Ring)?;

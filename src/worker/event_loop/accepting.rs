@@ -19,9 +19,15 @@ impl<H: Handler> EventLoop<H> {
     }
 
     pub(super) fn arm_accepts(&mut self) {
-        if self.drain.is_none() && self.connections.live() < self.settings.max_connections {
-            self.listeners.arm(&mut self.ring, &mut self.connections);
+        if self.drain.is_none() {
+            let places = self.places();
+            self.listeners.arm(&mut self.ring, &mut self.connections, places);
         }
+    }
+
+    /// That are free, of `--max-connections`.
+    pub(super) fn places(&self) -> u32 {
+        self.settings.max_connections.saturating_sub(self.connections.live())
     }
 
     /// See `FRESH_ACCEPT_INTERVAL_MS`. Also the moment to try again after the system ran out of descriptors.
@@ -32,7 +38,9 @@ impl<H: Handler> EventLoop<H> {
         self.fresh_accept_at = self.clock.now() + FRESH_ACCEPT_INTERVAL_MS;
         self.listeners.retry();
         for _ in 0..FRESH_ACCEPTS_MAX {
-            if self.connections.live() + self.listeners.pushed() >= self.settings.max_connections {
+            if self.listeners.in_flight() >= self.places() {
+                // an accept in flight may have each of them: that one is taken back, and what follows it looks at the backlog
+                self.listeners.pause(&mut self.ring);
                 break;
             }
             let Some((socket, peer)) = self.listeners.accept_now() else { break };

@@ -13,7 +13,8 @@ impl<H: Handler> EventLoop<H> {
             self.resume(slot);
         }
         self.receive_again(token);
-        if self.connections.live() >= self.settings.max_connections {
+        // it may have been handed over
+        if self.listeners.in_flight() > self.places() {
             self.listeners.pause(&mut self.ring);
         }
     }

@@ -208,7 +208,6 @@ impl<H: Handler> EventLoop<H> {
         let (before, timeout) = (self.clock.nanos(), self.timeout());
         self.meter.wait();
         self.ring.turn(&mut self.sends, timeout).map_err(|e| Error::io("wait on the ring", e))?;
-        self.listeners.submitted();
         self.clock.advance();
         self.make_up_for_lost_time(before, timeout);
         self.meter.begin(self.clock.nanos());

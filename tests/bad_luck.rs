@@ -402,12 +402,11 @@ fn a_build_with_panic_abort_says_so_at_start() {
 #[test]
 fn a_handler_that_blocks_is_seen_in_the_log() {
     let server = Server::start(Program::Faulty, &["--workers", "1"]);
-    // on a slow machine other turns may be slow as well
+    // on a slow machine other turns may be slow as well, and once one is told the worker tells no other for a second
     let slow = |line: &Value| {
         let message = line["message"].as_str().unwrap_or_default();
         message.starts_with("the handler kept the loop") && line["ms"].as_u64() >= Some(300)
     };
-    // and after one that was told nothing is said of others for a second
     server.wait("the slow turn is told", || {
         assert_eq!(server.get("/block?ms=300").status, 200);
         server.log().iter().any(slow)

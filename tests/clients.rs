@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use nix::sys::socket::{setsockopt, sockopt};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -35,12 +35,9 @@ fn bytes(octets: usize) -> String {
 fn read_some(stream: &mut TcpStream, at_least: usize) -> usize {
     let (mut total, mut buffer) = (0, vec![0; 65536]);
     while total < at_least {
-        match stream.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(octets) => total += octets,
-            // a child of another test has ended
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => panic!("more of the answer: {error}"),
+        match common::read_some(stream, &mut buffer).expect("more of the answer") {
+            0 => break,
+            octets => total += octets,
         }
     }
     total
@@ -155,8 +152,7 @@ fn requests_behind_one_that_says_close_do_not_cost_its_answer() {
         let mut client = server.connect();
         // so that it is still sending when the last answer has left
         setsockopt(&client.stream, sockopt::SndBuf, &16_384).unwrap();
-        // what comes two seconds after the last answer is not read any more
-        let _ = client.stream.write_all((GET.repeat(10) + close + &GET.repeat(30_000)).as_bytes());
+        client.send_in_vain(GET.repeat(10) + close + &GET.repeat(30_000), Instant::now());
         for _ in 0..10 {
             assert!(!client.read_answer().unwrap().closes());
         }
@@ -436,9 +432,9 @@ fn a_refusal_reaches_a_client_that_goes_on_sending_and_then_the_connection_close
     let body = vec![b'b'; 1_000_000];
     for (status, head) in table {
         let mut client = server.connect();
+        let start = Instant::now();
         client.send(GET.to_owned() + &head);
-        // for two seconds it is read
-        let _ = client.stream.write_all(&body);
+        client.send_in_vain(&body, start);
         assert_eq!(client.read_answer().expect("the answer before").status, 200);
         let answer = client.read_answer().unwrap_or_else(|error| panic!("no {status}: {error}"));
         assert_eq!((answer.status, answer.closes()), (status, true), "{head:.60?}");

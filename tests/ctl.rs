@@ -308,7 +308,7 @@ fn curl_speaks_to_it_as_well() {
     let scaled = operated.curl(&["-X", "POST"], "/scale/2").done();
     assert_eq!(scaled, "{\"done\":\"2 workers from now on, before 1\"}\n");
     operated.server.wait("two listen", || pids(&operated.server).len() == 2);
-    // a loop that gets no core for a second is not ready
+    // a master's loop that gets no core for a second does not answer a probe
     operated
         .server
         .wait("it is ready", || operated.curl(&[], "/health/ready").done() == "{\"ready\":true}\n");

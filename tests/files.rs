@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, TestRunner};
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -312,10 +312,7 @@ fn head_line(case: &Case) -> Option<String> {
 }
 
 fn same_fields(head: &Answer, get: &Answer) -> Result<(), String> {
-    let dateless = |answer: &Answer| {
-        answer.head.lines().filter(|line| !line.starts_with("Date: ")).collect::<Vec<_>>().join("\n")
-    };
-    match dateless(head) == dateless(get) {
+    match head.dateless_head() == get.dateless_head() {
         true => Ok(()),
         false => Err(format!("{head:?}\nby GET {get:?}")),
     }
@@ -328,8 +325,8 @@ fn ask(tree: &Tree, server: &Server, case: &Case, line: &str) -> Result<Answer, 
         request += &format!("{}\r\n", with_tags(tree, field));
     }
     let mut client = server.connect();
-    // of what is behind a refusal the server reads for two seconds only
-    let _ = client.stream.write_all(&[request.as_bytes(), b"\r\n", &case.body, NEXT.as_bytes()].concat());
+    let octets = [request.as_bytes(), b"\r\n", &case.body, NEXT.as_bytes()].concat();
+    client.send_in_vain(octets, Instant::now());
     let failed = |error: std::io::Error| format!("no whole answer: {error}");
     let answer = read(&mut client, line.starts_with("HEAD ")).map_err(failed)?;
     if case.closes {

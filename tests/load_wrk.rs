@@ -38,7 +38,7 @@ fn uringload(url: &str) -> Round {
     (run["rps"].as_f64().unwrap(), run["latency"]["p50"].as_f64().unwrap() / 1e3)
 }
 
-/// On the core where `uringload` is: who shares it with others is slower.
+/// On the core where `uringload` is, so that both share one with the same others.
 fn wrk(url: &str) -> Round {
     let cores = core_affinity::get_core_ids().unwrap();
     let last = cores.last().unwrap().id.to_string();

@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
+use std::time::Duration;
 
 const WORKERS: usize = 8;
 const WARM_UP: usize = 100;
@@ -102,12 +103,14 @@ fn a_thousand_respawns_leave_no_descriptor_no_memory_and_no_zombie_in_the_master
     pool.kill_thousands(WARM_UP);
     let pid = server.pid();
     server.wait("nobody but the pool", || children(pid).len() == WORKERS);
-    let (descriptors_before, memory_before) = (descriptors(pid).len(), rss_anon(pid));
+    // an exit is said a moment before what belonged to the worker is put away, here and below
+    let settled = Duration::from_millis(300);
+    let descriptors_before = wait_until_still("all is put away", settled, || descriptors(pid).len());
+    let memory_before = rss_anon(pid);
 
     let killed = pool.kill_thousands(RESPAWNS);
     assert!(killed >= RESPAWNS);
     let workers = pool.workers();
-    // an exit is said a moment before what belonged to the worker is put away, here and above
     server.wait("descriptors as before", || descriptors(pid).len() <= descriptors_before);
     let mut left: Vec<i32> = children(pid);
     left.sort_unstable();

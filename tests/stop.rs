@@ -35,7 +35,7 @@ fn a_graceful_stop_finishes_what_is_in_flight_and_refuses_later_clients() {
         server.signal(signal);
         // while the request is still under way
         let taken = wait_until_refused(&server);
-        // one of them closes it for both
+        // the first that finds the queue empty shuts the socket down for both, of which the other may not have heard
         let heard = || server.log().iter().filter(|line| line["message"] == "draining").count();
         server.wait("both have heard of it", || heard() == 2);
         fs::remove_file(&hangs).unwrap();

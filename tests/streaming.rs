@@ -7,7 +7,7 @@ use common::sockets::Sockets;
 use common::*;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -437,12 +437,9 @@ fn who_reads_slowly_or_waits_for_a_slow_maker_gets_all_of_it() {
     let mut buffer = vec![0; 20_000];
     loop {
         // each time less than a buffer, with pauses that are far shorter than the timeout; all of it takes longer
-        match slow.stream.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(some) => octets += some,
-            // a child of another test has ended
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => panic!("more of it: {error}"),
+        match read_some(&mut slow.stream, &mut buffer).unwrap() {
+            0 => break,
+            some => octets += some,
         }
         thread::sleep(Duration::from_millis(40));
     }

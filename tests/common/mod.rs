@@ -470,6 +470,11 @@ impl Answer {
         fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
+    /// What two answers of different seconds have in common.
+    pub fn dateless_head(&self) -> Vec<&str> {
+        self.head.lines().filter(|line| !line.starts_with("Date: ")).collect()
+    }
+
     pub fn closes(&self) -> bool {
         self.header("connection") == Some("close")
     }
@@ -519,6 +524,13 @@ impl Client<UnixStream> {
 impl<S: Read + Write> Client<S> {
     pub fn over(stream: S) -> Client<S> {
         Client { stream, unread: vec![] }
+    }
+
+    /// Sends what the server only reads on for, and answers no more: for two seconds from its last answer, which comes after
+    /// `since`.
+    pub fn send_in_vain(&mut self, octets: impl AsRef<[u8]>, since: Instant) {
+        let sent = self.stream.write_all(octets.as_ref());
+        assert!(sent.is_ok() || since.elapsed() >= Duration::from_secs(2), "the server takes it: {sent:?}");
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -588,14 +600,7 @@ impl<S: Read + Write> Client<S> {
 
     fn read_more(&mut self) -> std::io::Result<()> {
         let mut buffer = [0; 65536];
-        // A read with a timeout is interrupted even by signals that are ignored, such as SIGCHLD: the kernel cannot
-        // ignore that one at once while the thread whose child it was is starting another and so blocks signals.
-        let octets = loop {
-            match self.stream.read(&mut buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
+        let octets = read_some(&mut self.stream, &mut buffer)?;
         match octets {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             octets => {
@@ -611,6 +616,17 @@ pub fn time_of(line: &Value) -> SystemTime {
     humantime::parse_rfc3339(line["timestamp"].as_str().expect("a time")).expect("a time")
 }
 
+/// A read with a timeout is interrupted even by signals that are ignored, such as SIGCHLD: the kernel cannot ignore that
+/// one at once while the thread whose child it was is starting another and so blocks signals.
+pub fn read_some(stream: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 /// Leaves a socket's file at which nobody listens.
 pub fn leave_dead_socket(path: &Path) {
     drop(std::os::unix::net::UnixListener::bind(path).unwrap());
@@ -618,7 +634,8 @@ pub fn leave_dead_socket(path: &Path) {
     let deadline = Instant::now() + PATIENCE;
     while UnixStream::connect(path).is_ok() {
         assert!(Instant::now() < deadline, "somebody listens at {}", path.display());
-        std::thread::sleep(Duration::from_millis(1));
+        // each of these fills the backlog
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -658,13 +675,11 @@ fn direct_descriptors(pid: i32) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let Ok(text) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")) else { return 0 };
-            // the kernel says nothing while the ring is at work
+            // while the ring is at work the kernel says nothing; older ones name the empty places as well
             if let Some((_, rest)) = text.split_once("\nUserFiles:") {
-                return rest
-                    .lines()
-                    .skip(1)
-                    .take_while(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()))
-                    .count();
+                let is_place = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+                let places = rest.lines().skip(1).take_while(is_place);
+                return places.filter(|place| !place.ends_with("<none>")).count();
             }
             assert!(Instant::now() < deadline, "the ring of process {pid} is at work all the time");
             std::thread::sleep(Duration::from_millis(1));

@@ -900,6 +900,30 @@ fn the_descriptor_limit_is_raised_for_the_connections() {
 }
 
 #[test]
+fn on_a_terminal_a_line_tells_how_it_goes() {
+    let _beside = beside_others();
+    let server = Server::always(OK);
+    let command = format!("'{}' {} -c 2 -d 2s", env!("CARGO_BIN_EXE_uringload"), server.url());
+    // a pseudo-terminal is what it writes to; what is written there comes out of script(1)
+    let mut script = bare_command(Path::new("script"));
+    script.args(["--quiet", "--return", "--flush", "--command", &command, "/dev/null"]);
+    let Ok(child) = script.env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::piped()).spawn() else {
+        return common::skip("there is no `script` here (Debian's bsdutils has it)");
+    };
+    let said = finish(child);
+    assert_eq!(said.code, Some(0), "{}", said.stdout);
+    // each is drawn over the one before
+    let (progress, summary) = said.stdout.split_once("GET http://").expect("the summary");
+    let tells =
+        |line: &str| ["/2s ", "/s  p50 ", "  p99 ", "  errors 0"].iter().all(|what| line.contains(what));
+    assert!(progress.split('\r').any(tells), "{progress}");
+    assert!(summary.contains("answers/s (2xx)"), "{summary}");
+    // and elsewhere there is nothing of it
+    let run = run(&[&server.url(), "-c", "2", "-d", "1s"]);
+    assert!(!format!("{}{}", run.stdout, run.stderr).contains('\r'), "{}", run.stderr);
+}
+
+#[test]
 fn a_run_is_told_in_every_form_that_is_asked_for() {
     let _beside = beside_others();
     let (server, folder) = (Server::always(OK), tempfile::tempdir().unwrap());

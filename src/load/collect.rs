@@ -296,7 +296,7 @@ fn progress_position(run: &Run) -> u64 {
 
 fn progress_line(run: &Run, second: Option<&OpenSecond>) -> String {
     let plan = &run.plan;
-    let elapsed = format!("{:.0}s", run.length.as_secs_f64());
+    let elapsed = format!("{}s", run.length.as_secs());
     let total = match (plan.duration, plan.requests) {
         (Some(duration), _) => format!("/{:.0}s", duration.as_secs_f64()),
         (None, Some(requests)) => format!(" {}/{}", grouped(run.responses()), grouped(requests)),

@@ -3,17 +3,9 @@
 
 mod common;
 
+use common::load::Load;
 use common::*;
 use serde_json::Value;
-use std::path::Path;
-use std::process::Stdio;
-
-fn uringload(server: &Server, path: &str, arguments: &[&str]) -> Group {
-    let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
-    command.arg(format!("http://{}{path}", server.address));
-    command.args(["--json", "-", "-r", "300", "-c", "16", "-d", "600s", "--timeout", "60s"]).args(arguments);
-    Group::start(command.stdout(Stdio::piped()).stderr(Stdio::null()))
-}
 
 fn is_recycled(line: &Value) -> bool {
     line["message"] == "worker has come to a limit and is replaced"
@@ -29,20 +21,10 @@ fn nobody_notices(flag: &str, value: &str, path: &str, times: usize) {
     // no client that only has to wait for a core loses a connection that it keeps
     let arguments = ["--workers", "3", "--restart-limit", "0", "--kill-timeout", "60s", flag, value];
     let server = Server::start(Program::Faulty, &arguments);
-    let kept = uringload(&server, path, &[]);
-    server.wait("those that are kept are there", || server.held_connections() >= 16);
-    let each = uringload(&server, path, &["--requests-per-connection", "1"]);
-    server.wait("the others are there", || server.held_connections() > 16);
-    let (load, before) = ([kept, each], recycled(&server).len());
+    let load = Load::start(&server, path, "300");
+    let before = recycled(&server).len();
     server.wait("workers are recycled", || recycled(&server).len() >= before + times);
-    for uringload in load {
-        let run: Value = serde_json::from_str(&uringload.interrupt()).unwrap();
-        assert_eq!(
-            (run["errors"].as_u64(), run["status_2xx"].as_u64() > Some(100)),
-            (Some(0), true),
-            "{run}"
-        );
-    }
+    load.assert_unnoticed();
     one_went_after_the_other(&server, flag);
     let forced: Vec<Value> =
         server.events("exit").into_iter().filter(|line| line["forced"] == true).collect();

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::load::Load;
 use common::*;
 use serde_json::Value;
 use std::fs;
@@ -205,12 +206,6 @@ fn free_addresses<const N: usize>() -> [SocketAddr; N] {
     all.map(|listener| listener.local_addr().unwrap())
 }
 
-fn uringload(address: SocketAddr, arguments: &[&str]) -> Group {
-    let mut command = bare_command(Path::new(env!("CARGO_BIN_EXE_uringload")));
-    command.arg(format!("http://{address}/")).args(["--json", "-", "--timeout", "60s"]).args(arguments);
-    Group::start(command.stdout(Stdio::piped()).stderr(Stdio::null()))
-}
-
 #[test]
 fn fifty_reloads_cost_nobody_a_request() {
     const RELOADS: usize = 50;
@@ -219,13 +214,7 @@ fn fifty_reloads_cost_nobody_a_request() {
         format!("listen = [\"127.0.0.1:0\"]\nworkers = 2\nkill-timeout = \"60s\"\nserver-header = {header}\n")
     };
     let configured = Configured::start(Program::Uringd, &text(true));
-    let address = configured.server.address;
-    // they are interrupted when the reloads are over
-    let kept = uringload(address, &["-r", "400", "-c", "16", "-d", "600s"]);
-    configured.server.wait("those that are kept are there", || configured.server.held_connections() >= 16);
-    let each = uringload(address, &["-r", "400", "-c", "16", "-d", "600s", "--requests-per-connection", "1"]);
-    configured.server.wait("the others are there", || configured.server.held_connections() > 16);
-    let load = [kept, each];
+    let load = Load::start(&configured.server, "/", "400");
     let (start, mut before) = (Instant::now(), None);
     for nth in 0..RELOADS {
         // so that all of them together take the time of thousands of requests
@@ -244,15 +233,7 @@ fn fifty_reloads_cost_nobody_a_request() {
     let pid = configured.server.pid();
     configured.server.wait("no descriptor is left over", || descriptors(pid).len() <= files);
     assert!(rss_anon(pid) < memory + 2_048, "{memory} KiB became {}", rss_anon(pid));
-    for mut uringload in load {
-        assert!(uringload.0.try_wait().unwrap().is_none(), "the load was there to the end");
-        let run: Value = serde_json::from_str(&uringload.interrupt()).unwrap();
-        assert_eq!(
-            (run["errors"].as_u64(), run["status_2xx"].as_u64() > Some(100)),
-            (Some(0), true),
-            "{run}"
-        );
-    }
+    load.assert_unnoticed();
     configured.server.signal("TERM");
     let stopped = configured.server.wait_for("the end", |line| line["message"] == "stopped");
     assert_eq!(stopped["forced_kills"], 0, "{stopped}");

@@ -314,8 +314,7 @@ impl Drop for SocketFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::wait_until_refused;
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use crate::sys::testing::leave_dead_socket;
 
     #[test]
     fn a_port_of_the_kernels_choice_is_named() {
@@ -329,8 +328,7 @@ mod tests {
     fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        drop(UnixListener::bind(&path).unwrap());
-        wait_until_refused(|| UnixStream::connect(&path));
+        leave_dead_socket(&path);
         assert!(path.exists(), "left behind, as by a kill");
         let permissions = || fs::metadata(&path).unwrap().mode() & 0o777;
         // whatever the umask is

@@ -6,6 +6,8 @@
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,12 @@ pub(crate) fn wait_until_gone(end: impl AsFd) {
     wait("somebody holds the other end", || {
         poll(&mut [PollFd::new(end.as_fd(), PollFlags::empty())], PollTimeout::ZERO) == Ok(1)
     });
+}
+
+/// Leaves a socket's file at which nobody listens, as a server does that was killed.
+pub(crate) fn leave_dead_socket(path: &Path) {
+    drop(UnixListener::bind(path).unwrap());
+    wait_until_refused(|| UnixStream::connect(path));
 }
 
 /// Waits until nobody holds the listener any more that this connects to.
@@ -25,6 +33,7 @@ fn wait(problem: &str, is_over: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_over() {
         assert!(Instant::now() < deadline, "{problem}");
-        thread::sleep(Duration::from_millis(1));
+        // each attempt to connect fills a backlog
+        thread::sleep(Duration::from_millis(10));
     }
 }

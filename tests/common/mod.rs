@@ -3,6 +3,8 @@
 #![allow(dead_code, missing_docs, reason = "each test file uses its part of it")]
 
 pub mod filter;
+#[cfg(feature = "load")]
+pub mod load;
 pub mod sockets;
 
 use nix::fcntl::{FcntlArg, fcntl};

@@ -190,10 +190,10 @@ fn server_at(path: &Path) -> Option<Client> {
 mod tests {
     use super::super::super::{Cli, Command, parse};
     use super::*;
-    use crate::sys::testing::wait_until_refused;
+    use crate::sys::testing::leave_dead_socket;
     use clap::FromArgMatches;
     use std::io::{Read, Write};
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::UnixListener;
     use std::thread;
 
     fn typed(words: &str) -> Which {
@@ -279,12 +279,6 @@ mod tests {
         });
     }
 
-    /// As a server does that was killed.
-    fn leave_dead(path: &Path) {
-        drop(UnixListener::bind(path).unwrap());
-        wait_until_refused(|| UnixStream::connect(path));
-    }
-
     #[test]
     fn the_only_server_there_is_will_do_where_none_was_named_and_several_are_listed() {
         const OURS: &str = "{\"uringd\":\"1.0.0\"}";
@@ -298,7 +292,7 @@ mod tests {
         assert!(line(true).ends_with("(is it running? --control?)"), "{}", line(true));
         // neither of these is a server of ours that lives
         fs::write(one.path().join("file"), "").unwrap();
-        leave_dead(&two.path().join("dead.sock"));
+        leave_dead_socket(&two.path().join("dead.sock"));
         answers(&one.path().join("app.sock"), "hello");
         assert!(line(true).ends_with("(is it running? --control?)"), "{}", line(true));
         answers(&two.path().join("80.sock"), OURS);
@@ -310,7 +304,7 @@ mod tests {
         for path in [eighty, eighty_one] {
             assert!(line(true).contains(path.to_str().unwrap()), "{}", line(true));
         }
-        leave_dead(&one.path().join("1337.sock"));
+        leave_dead_socket(&one.path().join("1337.sock"));
         assert!(line(true).contains("nobody listens (was it killed?); there are others"), "{}", line(true));
         let alone = Wanted { directories: vec![], ..wanted(false) };
         assert!(alone.connect().map(|_| ()).unwrap_err().ends_with("(was it killed?)"));
